@@ -1,0 +1,1 @@
+"""With which numbers: one YAML file per kind of data."""

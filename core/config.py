@@ -1,0 +1,183 @@
+"""The numbers of a run: frozen, complete, and strict at every level.
+
+There are no scientific defaults here: they stand in the YAML files of ``configs/``, each key
+explained. A config is one of those files, or a complete file of the user's own, changed key by key
+by ``--set a.b=value``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cadseg.blocks import Zyx
+from cadseg.errors import ConfigError
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Lengths = tuple[Positive, Positive, Positive]
+
+
+class Strict(BaseModel):
+    """Refuses unknown keys, wrong types and changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class VolumeConfig(Strict):
+    """What to read."""
+
+    voxel_size: tuple[float, float, float] | None
+    grey_range: tuple[int, int] | None
+    roi: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None
+    mask: str | None
+
+
+class PredictConfig(Strict):
+    """How the network runs."""
+
+    weights: str
+    device: Literal["auto", "cpu", "cuda"]
+    tile: tuple[Positive, Positive]
+    halo: Annotated[int, Field(ge=0)]
+    batch: Positive
+    threads: Positive
+
+
+class FragmentsConfig(Strict):
+    """How heights are made of affinities, and fragments of heights."""
+
+    distance_clip: Annotated[int, Field(ge=1, le=64)]
+    sigma: Annotated[float, Field(gt=0, le=8)]
+    boundary_weight: Annotated[float, Field(ge=0, le=16)]
+
+
+class AgglomerateConfig(Strict):
+    """How fragments merge."""
+
+    engine: Literal["exact", "waterz"]
+    scoring: Literal["mean", "median"]
+    min_affinity: Unit
+    memory_gb: Annotated[float, Field(gt=0)]
+    percolation_share: Unit
+
+
+class SegmentConfig(Strict):
+    """Where the merge tree is cut, and how the segmentation is stored."""
+
+    threshold: Unit
+    pyramid_levels: Annotated[int, Field(ge=0, le=16)]
+
+
+class Config(Strict):
+    """Everything a run depends on, beside the volume and the weights themselves."""
+
+    block_shape: Lengths
+    volume: VolumeConfig
+    predict: PredictConfig
+    fragments: FragmentsConfig
+    agglomerate: AgglomerateConfig
+    segment: SegmentConfig
+
+
+def builtin_names() -> list[str]:
+    """Names of the configs that ship with the package."""
+    files = resources.files("cadseg.configs").iterdir()
+    names = (Path(f.name) for f in files)
+    return sorted(p.stem for p in names if p.suffix == ".yaml" and not p.stem.startswith("train"))
+
+
+def load(name_or_file: str, overrides: Sequence[str] = ()) -> Config:
+    """The config of that name, or in that file, with ``key=value`` overrides applied.
+
+    Raises:
+        ConfigError: no such config; not YAML; a key unknown, missing, or out of range.
+    """
+    tree = _read(name_or_file)
+    for override in overrides:
+        _apply(tree, override)
+    return from_tree(tree, name_or_file)
+
+
+def from_tree(tree: Mapping[str, Any], where: str) -> Config:
+    """The config made of plain data, as YAML or JSON gives it; `where` is named in errors."""
+    try:
+        return Config.model_validate(_tuples(tree))
+    except ValidationError as error:
+        raise ConfigError(f"config {where}: {_sentence(error)}") from None
+
+
+def zyx_of(values: Sequence[int]) -> Zyx:
+    """Three config numbers as coordinates."""
+    z, y, x = values
+    return z, y, x
+
+
+def _read(name_or_file: str) -> dict[str, Any]:
+    if name_or_file in builtin_names():
+        text = resources.files("cadseg.configs").joinpath(f"{name_or_file}.yaml").read_text("utf-8")
+    else:
+        path = Path(name_or_file)
+        if not path.is_file():
+            raise ConfigError(
+                f"config {name_or_file}: no such file; accepted are a YAML file "
+                f"or one of {', '.join(builtin_names())}"
+            )
+        text = path.read_text("utf-8")
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"config {name_or_file}: not YAML ({problem})") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"config {name_or_file}: holds no keys; see configs/ for a complete file")
+    return tree
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    """Set one dotted key, which must exist, to a YAML value."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override}: no '='; accepted is key=value, as in a.b=3")
+    *parents, last = key.split(".")
+    node: Any = tree
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or last not in node:
+        raise ConfigError(f"--set {override}: there is no key {key}; {_accepted(tree, key)}")
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: {value} is not a YAML value") from None
+
+
+def _accepted(tree: Mapping[str, Any], key: str) -> str:
+    section = tree.get(key.partition(".")[0])
+    keys = section if isinstance(section, dict) and "." in key else tree
+    return f"accepted are {', '.join(keys)}"
+
+
+def _tuples(node: Any) -> Any:
+    """YAML's lists as tuples, which is what strict models take."""
+    if isinstance(node, Mapping):
+        return {key: _tuples(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return tuple(_tuples(value) for value in node)
+    return node
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem, in one sentence, with the key, what was found and what is accepted."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"there is no key {key}"
+    if first["type"] == "missing":
+        return f"the key {key} is missing"
+    accepted = first["msg"].removeprefix("Input should be ")
+    return f"{key} is {first['input']!r}; accepted is {accepted}"

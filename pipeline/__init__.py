@@ -1,0 +1,1 @@
+"""The whole volume: which blocks, in which order, on which machine."""

@@ -1,0 +1,1 @@
+"""One block: read, call one kernel, write; one file per step."""
