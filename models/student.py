@@ -1,0 +1,137 @@
+"""The student: a small 2D network that sees two neighbouring sections and embeds both.
+
+Input ``x_B2YX`` is float32 in 0..1 (uint8 / 255, no mean or standard deviation): channel 0 is the
+*lower* section z - 1, channel 1 the *upper* section z. Y and X are multiples of 16. Output is one
+raw embedding per pixel of each section; `cadseg.models.affinity` makes affinities of them.
+
+The network is shaped like a Y: a stem that both sections pass through with the same weights, one
+trunk that sees both, and one head per section. Architecture: the 2D student of CAD (Liu et al.,
+CVPR 2024, doi:10.1109/CVPR52733.2024.01056). The only difference is the switch `align_corners`:
+the authors upsample with true, which makes a value depend on the size of the tile that it was
+computed in; with false a value depends on the `HALO` pixels around it and on nothing else.
+
+Axis letters: B pairs, N sections, E embedding, C other channels, Y X pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cadseg.config import Strict
+
+MULTIPLE = 16
+"""Lengths along y and x must be multiples of this: four poolings by 2."""
+
+HALO = 128
+"""A pixel of the output depends on no input farther away than this in y or x (align_corners false).
+
+Pixels closer to the border of a tile than this may differ from those of another tile.
+"""
+
+
+class StudentConfig(Strict):
+    """Everything that rebuilds the network, beside its weights.
+
+    Attributes:
+        filters: channels of the stem; all other widths are multiples of it.
+        embedding: channels of the output.
+        align_corners: of the bilinear upsampling; see the module's docstring.
+    """
+
+    filters: int = Field(default=16, gt=0)
+    embedding: int = Field(default=16, gt=0)
+    align_corners: bool = False
+
+
+class Student(nn.Module):
+    """Two sections in, two embeddings out; 900,816 parameters at 16 filters."""
+
+    def __init__(self, config: StudentConfig) -> None:
+        """Draw fresh weights (PyTorch's defaults, from its global generator)."""
+        super().__init__()
+        self.config = config
+        f = config.filters
+        self.stem = _double_conv(1, f)
+        self.down0 = _double_conv(f, 2 * f)
+        self.down1 = _double_conv(4 * f, 4 * f)
+        self.down2 = _double_conv(4 * f, 8 * f)
+        self.down3 = _double_conv(8 * f, 8 * f)
+        self.up1 = _double_conv(16 * f, 4 * f)
+        self.up2 = _double_conv(8 * f, 2 * f)
+        self.lower = _Head(f, config.embedding)
+        self.upper = _Head(f, config.embedding)
+
+    def forward(self, x_B2YX: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of the lower and the upper section, each [B, E, Y, X], not normalised.
+
+        Args:
+            x_B2YX: float, 0..1; lower section first; Y and X multiples of 16.
+        """
+        _check(x_B2YX)
+        sections_N1YX = torch.cat([x_B2YX[:, :1], x_B2YX[:, 1:]])
+        full_NCYX = self.stem(sections_N1YX)
+        half_NCYX = self.down0(_pool(full_NCYX))
+        lower_full, upper_full = full_NCYX.chunk(2)
+        lower_half, upper_half = half_NCYX.chunk(2)
+
+        half_BCYX = torch.cat([lower_half, upper_half], dim=1)
+        quarter_BCYX = self.down1(_pool(half_BCYX))
+        eighth_BCYX = self.down2(_pool(quarter_BCYX))
+        x_BCYX = self.down3(_pool(eighth_BCYX))
+        x_BCYX = self.up1(torch.cat([eighth_BCYX, self._up(x_BCYX)], dim=1))
+        x_BCYX = self.up2(torch.cat([quarter_BCYX, self._up(x_BCYX)], dim=1))
+
+        x_BCYX = self._up(x_BCYX)
+        return (
+            self._head(self.lower, x_BCYX, lower_half, lower_full),
+            self._head(self.upper, x_BCYX, upper_half, upper_full),
+        )
+
+    def _head(self, head: _Head, x_BCYX: Tensor, half_BCYX: Tensor, full_BCYX: Tensor) -> Tensor:
+        x_BCYX = head.up3(torch.cat([half_BCYX, x_BCYX], dim=1))
+        x_BCYX = head.up4(torch.cat([full_BCYX, self._up(x_BCYX)], dim=1))
+        out_BEYX: Tensor = head.out(x_BCYX)
+        return out_BEYX
+
+    def _up(self, x_BCYX: Tensor) -> Tensor:
+        return F.interpolate(
+            x_BCYX, scale_factor=2, mode="bilinear", align_corners=self.config.align_corners
+        )
+
+
+class _Head(nn.Module):
+    """The part of the decoder that belongs to one section; `Student` runs it."""
+
+    def __init__(self, filters: int, embedding: int) -> None:
+        super().__init__()
+        self.up3 = _double_conv(4 * filters, filters)
+        self.up4 = _double_conv(2 * filters, 2 * filters)
+        self.out = nn.Conv2d(2 * filters, embedding, kernel_size=1)
+
+
+def _double_conv(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel_size=3, padding=1),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(outputs, outputs, kernel_size=3, padding=1),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _pool(x_NCYX: Tensor) -> Tensor:
+    return F.max_pool2d(x_NCYX, 2)
+
+
+def _check(x_B2YX: Tensor) -> None:
+    """Callers cut tiles; a wrong shape is a mistake of ours, not of the user's."""
+    _, sections, height, width = x_B2YX.shape
+    if sections != 2 or height % MULTIPLE or width % MULTIPLE or not height or not width:
+        raise ValueError(
+            f"the student got {tuple(x_B2YX.shape)}; accepted is [B, 2, Y, X] "
+            f"with Y and X multiples of {MULTIPLE}"
+        )

@@ -1,0 +1,182 @@
+"""Weights files: a student's weights together with the configuration that rebuilds it.
+
+A file is safetensors: float32 tensors by name, and in the metadata ``config``, the
+`StudentConfig` as JSON, and ``card``, free text (may be empty). Loading needs nothing else and
+runs no code from the file. Batch norm's running statistics are part of the weights.
+
+The checkpoints that CAD's authors published (PyTorch pickles; Liu et al., CVPR 2024) can be
+imported; reading them is limited to tensors and plain values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+
+from cadseg.errors import WeightsError
+from cadseg.models.student import Student, StudentConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SUFFIX = ".safetensors"
+
+_COUNTER = "num_batches_tracked"  # of batch norm; plays no part in inference, so not kept
+
+# Where the authors' names differ from ours; longest first, applied to the beginning of a name.
+_PUBLISHED = {
+    "down.0.mpconv.1.conv.": "down0.",
+    "down.1.mpconv.1.conv.": "down1.",
+    "down.2.mpconv.1.conv.": "down2.",
+    "down.3.mpconv.1.conv.": "down3.",
+    "up3_tn.conv.conv.": "upper.up3.",
+    "up4_tn.conv.conv.": "upper.up4.",
+    "up3_t.conv.conv.": "lower.up3.",
+    "up4_t.conv.conv.": "lower.up4.",
+    "inc.conv.conv.": "stem.",
+    "up1.conv.conv.": "up1.",
+    "up2.conv.conv.": "up2.",
+    "outc_tn.conv.": "upper.out.",
+    "outc_t.conv.": "lower.out.",
+}
+
+
+def save(path: Path, student: Student, card: str = "") -> None:
+    """Write `student` to `path`, whole or not at all; `card` is free text about it."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _kept(student).items()}
+    metadata = {"config": student.config.model_dump_json(), "card": card}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(safetensors_bytes(tensors, metadata=metadata))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> Student:
+    """The student in `path`, on the CPU, in evaluation mode.
+
+    Raises:
+        WeightsError: no such file, not a weights file, or tensors that are not the network's.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} cannot be read as a {SUFFIX} file: {error}") from None
+    if "config" not in metadata:
+        raise WeightsError(
+            f"{path} has no network configuration; accepted are files that cadseg wrote"
+        )
+    try:
+        config = StudentConfig.model_validate_json(metadata["config"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise WeightsError(f"{path}: network configuration, {key}: {first['msg']}") from None
+    return _student(config, tensors, path)
+
+
+def card(path: Path) -> str:
+    """The free text that was saved with the weights."""
+    with safe_open(path, framework="pt") as file:
+        text: str = (file.metadata() or {}).get("card", "")
+        return text
+
+
+def import_published(checkpoint: Path, out: Path) -> None:
+    """Convert a checkpoint of CAD's authors into a weights file; it computes what theirs does.
+
+    Raises:
+        WeightsError: not such a checkpoint, or one that would run code while it is read.
+    """
+    try:
+        tree = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise WeightsError(
+            f"{checkpoint} would run code while it is read, or is no PyTorch checkpoint; "
+            "accepted are checkpoints of tensors and plain values alone"
+        ) from None
+    except (OSError, RuntimeError, EOFError) as error:
+        raise WeightsError(f"{checkpoint} cannot be read: {str(error).splitlines()[0]}") from None
+    published = tree.get("model_weights") if isinstance(tree, dict) else None
+    if not isinstance(published, dict):
+        raise WeightsError(
+            f"{checkpoint} has no entry model_weights; accepted are checkpoints of CAD's students"
+        )
+    tensors = {
+        _our_name(name): tensor for name, tensor in published.items() if _COUNTER not in name
+    }
+    student = _student(StudentConfig(align_corners=True), tensors, checkpoint)
+    save(out, student, card=f"published by CAD's authors: {checkpoint.name}")
+
+
+def find(name_or_path: str) -> Path:
+    """The weights file of that name in the package (``default``), or at that path.
+
+    Raises:
+        WeightsError: neither is there.
+    """
+    folder = Path(str(resources.files("cadseg.models")))
+    named = folder / f"{name_or_path}{SUFFIX}"
+    for path in (named, Path(name_or_path)):
+        if path.is_file():
+            return path
+    names = sorted(path.stem for path in folder.glob(f"*{SUFFIX}"))
+    raise WeightsError(
+        f"weights {name_or_path}: no such file; accepted are a {SUFFIX} file "
+        f"or one of {', '.join(names)}"
+    )
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits: the identity of its weights."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _kept(student: Student) -> dict[str, Tensor]:
+    state = student.state_dict()
+    return {name: tensor for name, tensor in state.items() if _COUNTER not in name}
+
+
+def _student(config: StudentConfig, tensors: Mapping[str, Tensor], path: Path) -> Student:
+    """A student with these weights, or the first tensor that does not fit."""
+    with torch.device("meta"):
+        student = Student(config)
+    wanted = _kept(student)
+    for name in [*wanted, *tensors]:
+        ours, theirs = _described(wanted.get(name)), _described(tensors.get(name))
+        if ours != theirs:
+            raise WeightsError(
+                f"{path}: tensor {name} has {theirs}, this network has {ours}; accepted: weights "
+                f"of a student with {config.filters} filters and embeddings of {config.embedding}"
+            )
+    student.to_empty(device="cpu")
+    counters = {name: torch.zeros_like(t) for name, t in student.state_dict().items()}
+    student.load_state_dict({**counters, **tensors})
+    return student.eval()
+
+
+def _described(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "no such tensor"
+    return f"shape {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _our_name(published: str) -> str:
+    for theirs, ours in _PUBLISHED.items():
+        if published.startswith(theirs):
+            return ours + published.removeprefix(theirs)
+    return published
