@@ -91,13 +91,13 @@ def as_uint8(raw: Array, grey_range: GreyRange | None) -> Array:
 
 
 def read_affinities(affinities: Volume, roi: Roi) -> Array:
-    """Affinities of `roi` as bytes, [3, z, y, x]; floats times 255, rounded half to even.
+    """Affinities of `roi` as integers, [3, z, y, x]; floats as bytes, rounded half to even.
 
     Raises:
         VolumeError: a float is not a number, or not in 0..1.
     """
     data = affinities.read(roi)
-    if data.dtype == np.uint8:
+    if data.dtype.kind == "u":
         return data
     bad = ~((data >= 0) & (data <= 1))  # true for NaN
     if bad.any():

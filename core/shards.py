@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 # Inner chunks: the smallest box that a viewer reads, near 256 kB of affinities.
 TARGET: Zyx = (16, 128, 128)
 
-# Measured per core on SNEMI3D AC4, chunks of TARGET (write MB/s, read MB/s, ratio), 2026-11-20:
-#   affinities, zstd 1: 286, 788, 2.1; zstd 3: 124, 1428, 2.1; lz4 5: 839, 2964, 1.7; bit-shuffled
-#   zstd 1: 250, 562, 1.7.  u64 fragments, zstd 1: 1204, 1817, 45; byte-shuffled: 1138, 1775, 62;
-#   zstd 5: 608, 6352, 101; lz4 5: 4611, 6053, 20.  u64 labels, zstd 1: 1790, 2536, 83;
-#   byte-shuffled: 1083, 1598, 44.
-# zstd 1 unshuffled is fast enough to be no bottleneck for any of them, and small.
+# Measured on one core, chunks of TARGET, 2026-11-20 (write MB/s, ratio):
+#   a student's affinities (AC3/4): zstd 1: 260, 1.46; bit-shuffled: 320, 1.50; zstd 3: 187, no
+#   smaller; lz4: 940, 1.24.
+#   u64 labels (SNEMI3D AC4), read MB/s last: zstd 1: 1790, 83, 2536; byte-shuffled: 1083, 44, 1598;
+#   zstd 5: 572, 128, 6787; lz4: 6570, 36, 10000.
+# zstd 1 unshuffled is fast and small enough for both. Whole shards of a block, checksums included:
+# affinities 190 MB/s, labels 510 MB/s, fragments 1000 MB/s.
 CODEC = "zstd"
 LEVEL = 1
 
@@ -92,7 +93,7 @@ def array_metadata(
         "zarr_format": 3,
         "node_type": "array",
         "shape": [*lead, *shape],
-        "data_type": dtype,
+        "data_type": np.dtype(dtype).name,
         "chunk_grid": {"name": "regular", "configuration": grid},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "fill_value": 0,

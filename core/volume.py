@@ -25,7 +25,7 @@ import zarr
 import zarr.errors
 from zarr.storage import FsspecStore, LocalStore
 
-from cadseg import group, ome, shards, tables
+from cadseg import damage, group, ome, shards, tables
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.errors import VolumeError
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from cadseg.ome import Geometry, Size
 
 Array = np.ndarray[Any, Any]
-Selection = tuple[int | slice, ...]
 
 ACCEPTED = "a Zarr array or an OME-Zarr image, in a folder or at a URL"
 SAMPLES = 16  # boxes that a fingerprint reads
@@ -94,13 +93,15 @@ class Volume:
             VolumeError: a chunk cannot be decoded.
         """
         assert Roi((0, 0, 0), self.extent).contains(roi), f"{roi} leaves {self.url}"
-        lead: Selection = (0,) * self._dropped + (slice(None),) * (len(self.shape) - 3)
-        box: Selection = (*lead, *roi.slices())
+        lead = [0] * self._dropped + [slice(None)] * (len(self.shape) - 3)
+        box = (*lead, *roi.slices())
+        damage.check_emptied(self.url, self._array, box)
         try:
             data = np.asarray(self._array[box])
         except Exception as error:  # codecs and file systems each raise their own
-            self._blame_a_chunk(box)
-            raise VolumeError(f"volume {self.url}: cannot read {roi} ({_reason(error)})") from error
+            damage.check_decodable(self.url, self._array, box)
+            reason = damage.reason(error)
+            raise VolumeError(f"volume {self.url}: cannot read {roi} ({reason})") from error
         return np.ascontiguousarray(data, self.dtype)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -136,25 +137,6 @@ class Volume:
             length = zyx(min(c, SAMPLE_LENGTH) for c in chunk)
             end = zyx(b + n for b, n in zip(begin, length, strict=True))
             yield Roi(begin, end).clipped(Roi((0, 0, 0), self.extent))
-
-    def _blame_a_chunk(self, box: Selection) -> None:
-        """Read `box` chunk by chunk, and name the first one that fails."""
-        shape, chunks = self._array.shape, self._array.chunks
-        files = self._array.shards or chunks
-        spans = [_span(place, n) for place, n in zip(box, shape, strict=True)]
-        cells = (range(b // c, -(-e // c)) for (b, e), c in zip(spans, chunks, strict=True))
-        for cell in itertools.product(*cells):
-            begin = [i * c for i, c in zip(cell, chunks, strict=True)]
-            try:
-                self._array[tuple(slice(b, b + c) for b, c in zip(begin, chunks, strict=True))]
-            except Exception as error:
-                key = self._array.metadata.encode_chunk_key(
-                    tuple(b // f for b, f in zip(begin, files, strict=True))
-                )
-                raise VolumeError(
-                    f"volume {self.url}: chunk {cell} in file {key} cannot be decoded "
-                    f"({_reason(error)}); restore that file from a copy"
-                ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,7 +251,7 @@ def _node(url: str) -> zarr.Array[Any] | zarr.Group:
         found = "there is a file, not a folder" if Path(url).is_file() else "there is no volume"
         raise VolumeError(f"volume {url}: {found}; accepted is {ACCEPTED}") from None
     except Exception as error:  # file systems raise their own
-        raise VolumeError(f"volume {url}: cannot be opened ({_reason(error)})") from error
+        raise VolumeError(f"volume {url}: cannot be opened ({damage.reason(error)})") from error
 
 
 def _store(url: str) -> Store:
@@ -315,15 +297,3 @@ def _from_parent(url: str) -> Geometry | None:
         if level["path"] == name:
             return ome.of_level(image, level)
     return None
-
-
-def _span(place: int | slice, length: int) -> tuple[int, int]:
-    if isinstance(place, int):
-        return place, place + 1
-    begin, end, _ = place.indices(length)
-    return begin, end
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
