@@ -1,0 +1,81 @@
+"""How far the steps of a run are, on the terminal: bars, or else one line per finished step."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as RichProgress
+
+
+@dataclass
+class _Step:
+    total: int
+    voxels: int
+    bar: TaskID | None
+    started: float
+
+
+class Progress:
+    """One bar per step: blocks done, voxels per second, time left.
+
+    Where standard output or error is no terminal: one line when a step is finished.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        """Show nothing at all if `quiet`."""
+        self._quiet = quiet
+        self._steps: dict[str, _Step] = {}
+        self._bars: RichProgress | None = None
+        self._last = 0.0
+
+    def start(self, step: str, *, done: int, total: int, voxels: int) -> None:
+        """A step begins with `done` of `total` blocks, and `voxels` to do."""
+        self._last = time.monotonic()
+        if not self._quiet and sys.stdout.isatty() and sys.stderr.isatty() and not self._bars:
+            columns = ("{task.description}", BarColumn(), MofNCompleteColumn())
+            text = TextColumn("{task.fields[speed]}")
+            self._bars = RichProgress(*columns, text, console=Console(stderr=True))
+            self._bars.start()
+        bar = None
+        if self._bars is not None:
+            bar = self._bars.add_task(step, completed=done, total=total, speed="")
+        self._steps[step] = _Step(total, voxels, bar, started=0.0)
+
+    def update(self, step: str, *, done: int, voxels: int) -> None:
+        """So many blocks are done, with so many voxels in this run."""
+        known = self._steps[step]
+        # a step's time runs from the last block of any step before its own first one
+        known.started = known.started or self._last
+        self._last = time.monotonic()
+        text = speed(voxels, known.voxels, self._last - known.started)
+        if self._bars is not None and known.bar is not None:
+            self._bars.update(known.bar, completed=done, speed=text)
+        elif done == known.total and not self._quiet:
+            print(f"{step}: {done} blocks done, {text}", file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        """The run is over."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+
+def speed(voxels: int, of: int, seconds: float) -> str:
+    """Voxels per second and time left, in words."""
+    rate = voxels / max(seconds, 1e-3)
+    text = f"{rate / 1e6:.2f} Mvoxel/s" if rate >= 1e4 else f"{rate:.0f} voxel/s"
+    if 0 < voxels < of:
+        text += f", {span((of - voxels) / rate)} left"
+    return text
+
+
+def span(seconds: float) -> str:
+    """A time span in words."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

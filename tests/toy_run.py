@@ -1,0 +1,63 @@
+"""A run folder for tests of the schedule, and the run in a process of its own.
+
+``python -m toy_run OUT STEPS WORKERS``: `run_steps` there; exit code 130 where it is stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from pathlib import Path
+
+from cadseg import config
+from cadseg.pipeline.progress import Progress
+from cadseg.pipeline.schedule import run_steps
+from cadseg.workers.process import Step
+
+
+def folder(
+    out: Path,
+    *,
+    shape: tuple[int, int, int] = (20, 20, 20),
+    roi: object = None,
+    block: tuple[int, int, int] = (10, 10, 10),
+    stages: tuple[str, ...] = ("toy",),
+    **ways: object,
+) -> Path:
+    """A run folder in `out`, with blocks of `block` voxels, that behaves in these `ways`."""
+    out.mkdir(parents=True, exist_ok=True)
+    tree = config.load("ssem").model_dump(mode="json")
+    run = {
+        "volume": "nowhere",
+        "shape": shape,
+        "roi": roi or [[0, n] for n in shape],
+        "config": tree | {"block_shape": block},
+        "stages": {stage: {"identity": "abc"} for stage in stages},
+    }
+    (out / "run.json").write_text(json.dumps(run))
+    behave(out, **ways)
+    return out
+
+
+def behave(out: Path, **ways: object) -> None:
+    """From now on, blocks behave in these `ways`."""
+    (out / "toy.json").write_text(json.dumps(ways))
+
+
+def step(name: str, *after: str, level: int = 0, halo: tuple[int, int, int] = (0, 0, 0)) -> Step:
+    """A toy step."""
+    return Step(name, "toy", "toy_block", level=level, halo=halo, after=after)
+
+
+def main() -> None:
+    """Run pickled steps."""
+    out, steps, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    try:
+        run_steps(out, pickle.loads(steps.read_bytes()), workers=workers, show=Progress(quiet=True))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
