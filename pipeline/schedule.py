@@ -168,12 +168,12 @@ def serve() -> None:
     job: Job = pickle.load(sys.stdin.buffer)
     die_with(job.parent)
     daisy = _daisy()
-    daisy.set_log_basedir(None)  # ours are in OUT/logs, one per worker process
+    daisy.logging.set_log_basedir(None)  # ours are in OUT/logs, one per worker process
     store = Store.open(job.out)
     tasks = {step.name: _task(store, job, step) for step in job.steps}
     edges = [(tasks[up], tasks[step.name]) for step in job.steps for up in step.after]
-    daisy.Server().run_blockwise(
-        daisy.Pipeline(list(tasks.values()), edges),
+    daisy.v2.Server().run_blockwise(
+        daisy.v2.Pipeline(list(tasks.values()), edges),
         resources={"process": job.workers},
         progress=False,
         host="127.0.0.1",
@@ -183,9 +183,10 @@ def serve() -> None:
 
 def _daisy() -> Any:
     # its functions have no types, and a command that runs no block should not wait for it
+    import daisy.logging
     import daisy.v2
 
-    return daisy.v2
+    return daisy
 
 
 def _task(store: Store, job: Job, step: Step) -> Any:
@@ -194,7 +195,7 @@ def _task(store: Store, job: Job, step: Step) -> Any:
     total, read, write = (DaisyRoi(roi.begin, roi.shape) for roi in geometry(store.grid, step))
     done = _mask(store.grid, step, job.done[step.name])
     left = int(done.size - done.sum())
-    return _daisy().Task(
+    return _daisy().v2.Task(
         step.name,
         total_roi=total,
         read_roi=read,
@@ -253,7 +254,7 @@ class Worker:
         """Ask for blocks and try them; an error fails the block, and the worker goes on."""
         die_with(self.parent)
         log = self._log()
-        client = _daisy().Client()
+        client = _daisy().v2.Client()
         patience = Patience(max(PATIENCE, self.job.workers))
         store = Store.open(self.job.out)
         asked = False

@@ -149,7 +149,8 @@ class Watch:
         if len(self.done[step.name]) > before or todo <= self._enough:
             return False
         notes = status.notes(self._store.out, step).values()
-        return sum(note["attempt"] - (note["error"] is None) for note in notes) >= self._enough
+        failed = sum(int(note["attempt"]) - (note["error"] is None) for note in notes)
+        return failed >= self._enough
 
 
 @contextlib.contextmanager
@@ -189,7 +190,7 @@ def follow(server: subprocess.Popen[bytes], watch: Watch, stop: Sequence[int], l
     if stop:
         raise Interrupted
     if code:
-        last = [*log.read_text("utf-8", "replace").splitlines(), "no output"][-1]
+        last = (log.read_text("utf-8", "replace").splitlines() or ["no output"])[-1]
         raise StageError(f"the scheduler of the blocks ended with code {code} ({last}); see {log}")
 
 
