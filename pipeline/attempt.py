@@ -75,12 +75,15 @@ def attempt(
     try:
         with _alarm(limit):
             process(out, step, cell)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = f"{step.name} block {'.'.join(map(str, cell))}, attempt {number}"
         with (out / log).open("a", encoding="utf-8") as file:
             file.write(f"{time.ctime()} {where} failed:\n{traceback.format_exc()}\n")
         line = f"{type(error).__name__}: {error}".splitlines()[0]
         status.write_note(out, step, cell, attempt=number, log=log, error=line)
+        raise
+    except BaseException:  # stopped from outside: this attempt was none
+        status.clear_notes(out, step, [cell])
         raise
     status.clear_notes(out, step, [cell])
 

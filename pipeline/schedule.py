@@ -14,21 +14,18 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import time
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from cadseg.blocks import Grid, Roi, Zyx, zyx
 from cadseg.pipeline import status
 from cadseg.pipeline.attempt import Pace, Patience, attempt, die_with
 from cadseg.pipeline.serial import run_serial, unfinished
+from cadseg.pipeline.tracking import base_of, folder_of, mask_of
 from cadseg.pipeline.watch import (
     Interrupted,
     Show,
@@ -112,7 +109,7 @@ def run_steps(
                 workers=workers,
                 retries=retries,
                 timeout=timeout,
-                tracking=(tracking or out / "tracking").absolute(),
+                tracking=base_of(out, tracking),
                 parent=os.getpid(),
             )
             _run_apart(job, watch, stop)
@@ -193,7 +190,7 @@ def _task(store: Store, job: Job, step: Step) -> Any:
     from funlib.geometry.roi import Roi as DaisyRoi
 
     total, read, write = (DaisyRoi(roi.begin, roi.shape) for roi in geometry(store.grid, step))
-    done = _mask(store.grid, step, job.done[step.name])
+    done = mask_of(store.grid, step, job.done[step.name])
     left = int(done.size - done.sum())
     return _daisy().v2.Task(
         step.name,
@@ -208,35 +205,12 @@ def _task(store: Store, job: Job, step: Step) -> Any:
         # attempts are counted by us: daisy also counts a block handed to a worker that just left
         max_retries=job.retries + 8 + 4 * job.workers,
         # a worker that leaves for want of work counts as a restart, too
-        max_worker_restarts=left * (job.retries + 1) + 1000 * job.workers,
+        max_worker_restarts=left * (job.retries + 1) + 100_000,
         timeout=NEVER,
         resource_tracking=True,
-        tracking_path=str(_tracking(store, job, step, done)),
+        tracking_path=str(folder_of(job.tracking, store, step, done)),
         skip_mask=done,
     )
-
-
-def _mask(grid: Grid, step: Step, cells: Iterable[Zyx]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    begin, end = grid.span(step.level)
-    mask = np.zeros(zyx(e - b for b, e in zip(begin, end, strict=True)), np.uint8)
-    for cell in cells:
-        mask[zyx(c - b for c, b in zip(cell, begin, strict=True))] = 1
-    return mask
-
-
-def _tracking(store: Store, job: Job, step: Step, done: np.ndarray[Any, Any]) -> Path:
-    """Where daisy keeps what it knows of `step`; emptied where the records know better."""
-    of = (store.identity(step.stage), store.grid, step.level, step.halo)
-    folder = job.tracking / step.name / f"{zlib.crc32(repr(of).encode()):08x}"
-    known = folder / "done" / "c" / "0" / "0" / "0"
-    if known.exists():
-        theirs = np.fromfile(known, np.uint8)
-        if theirs.size != done.size or (theirs > done.ravel()).any():
-            shutil.rmtree(folder)
-    for other in folder.parent.glob("*"):
-        if other != folder:
-            shutil.rmtree(other)
-    return folder
 
 
 # a worker's process --------------------------------------------------------------------------
@@ -257,14 +231,14 @@ class Worker:
         client = _daisy().v2.Client()
         patience = Patience(max(PATIENCE, self.job.workers))
         store = Store.open(self.job.out)
-        asked = False
-        while not asked:
-            asked = True  # still so below, where the error is one of the connection
+        connected = True
+        while connected:
+            connected = False  # so it stays where the error below is none of a block
             with contextlib.suppress(Exception), patience.waiting(True):
                 with client.acquire_block() as block:
                     if block is None:
                         return
-                    asked = False
+                    connected = True
                     with patience.waiting(False):
                         self._try(store, block.write_roi.begin, log)
 

@@ -99,6 +99,8 @@ def run_serial(
             moving = True
             if _tried(store, step, cell, retries):
                 watch.finished(step, cell)
+            elif watch.hopeless():
+                return
         todo = waiting
 
 

@@ -12,8 +12,9 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from cadseg import tables
 from cadseg.blocks import Zyx, zyx
@@ -21,6 +22,7 @@ from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
 
     from cadseg.workers.process import Step
 
@@ -98,7 +100,7 @@ def _status(store: Store, step: Step) -> StepStatus:
 
 
 def _alive(note: Note) -> bool:
-    return note["host"] != os.uname().nodename or Path(f"/proc/{note['pid']}").exists()
+    return note["host"] != os.uname().nodename or psutil.pid_exists(int(note["pid"]))
 
 
 # records -------------------------------------------------------------------------------------

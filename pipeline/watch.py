@@ -87,8 +87,8 @@ def check(outcomes: Mapping[str, StepOutcome]) -> None:
             raise StageError(
                 f"{name}: {found.failed} of {found.total} blocks failed, "
                 f"first block {'.'.join(map(str, first.cell))}: {first.error}; "
-                f"see {first.log}; what is done ({found.done}) is kept, "
-                "and the same command goes on from there"
+                f"see {first.log}; {found.left} blocks were not tried; what is done "
+                f"({found.done}) is kept, and the same command goes on from there"
             )
     for name, found in outcomes.items():
         if found.left:
@@ -139,6 +139,13 @@ class Watch:
                 for cell in set(status.listed(folder)) - self.done[step.name]:
                     self.finished(step, cell)
 
+    def forget(self) -> None:
+        """Forget the attempts that were going on when the run was ended: they did not fail."""
+        for step in self._steps:
+            notes = status.notes(self._store.out, step).items()
+            ended = [cell for cell, note in notes if note["error"] is None]
+            status.clear_notes(self._store.out, step, ended)
+
     def hopeless(self) -> bool:
         """Whether there is a step of which the first attempts of this run all failed."""
         return any(self._hopeless(step) for step in self._steps)
@@ -166,7 +173,9 @@ def stoppable(*, at_once: bool) -> Iterator[list[int]]:
         if at_once:
             raise Interrupted
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signal.SIGINT, signal.SIGTERM]
+    heard = [number for number in heard if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield stop
     finally:
@@ -187,6 +196,8 @@ def follow(server: subprocess.Popen[bytes], watch: Watch, stop: Sequence[int], l
         watch.look()
     finally:
         _end(server)
+    if stop or hopeless:
+        watch.forget()
     if stop:
         raise Interrupted
     if code:

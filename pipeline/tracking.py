@@ -1,0 +1,57 @@
+"""What daisy keeps on disk of a run: which blocks it saw done, and what each of them cost.
+
+It is ours to throw away. Whether a block is done is said by its record alone, and daisy is told so.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cadseg.blocks import Grid, Zyx, zyx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from cadseg.workers.process import Step
+    from cadseg.workers.store import Store
+
+Mask = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def base_of(out: Path, given: Path | None) -> Path:
+    """The folder for the run in `out`; runs may share the folder that is `given`."""
+    if given is None:
+        return out / "tracking"
+    return given.absolute() / f"cadseg-{zlib.crc32(bytes(out)):08x}"
+
+
+def mask_of(grid: Grid, step: Step, cells: Iterable[Zyx]) -> Mask:
+    """An array with one element per block of `step`, 1 at `cells`."""
+    begin, end = grid.span(step.level)
+    mask = np.zeros(zyx(e - b for b, e in zip(begin, end, strict=True)), np.uint8)
+    for cell in cells:
+        mask[zyx(c - b for c, b in zip(cell, begin, strict=True))] = 1
+    return mask
+
+
+def folder_of(base: Path, store: Store, step: Step, done: Mask) -> Path:
+    """Daisy's folder for `step`; emptied where it says of blocks that they are done which are not.
+
+    daisy itself keeps track of rois only: the identity of the stage is in the folder's name.
+    """
+    of = (store.identity(step.stage), store.grid, step.level, step.halo)
+    folder = base / step.name / f"{zlib.crc32(repr(of).encode()):08x}"
+    known = folder / "done" / "c" / "0" / "0" / "0"  # daisy writes one chunk, one byte per block
+    if known.exists():
+        theirs = np.fromfile(known, np.uint8)
+        if theirs.size != done.size or (theirs > done.ravel()).any():
+            shutil.rmtree(folder)
+    for other in folder.parent.glob("*"):
+        if other != folder:
+            shutil.rmtree(other)
+    return folder
