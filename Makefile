@@ -1,0 +1,41 @@
+# make demo: segment the volume that ships with the package.   make test: everything, slow tests too.
+PYTHON ?= python3
+BIN = .venv/bin
+FOLDERS = $(wildcard core models workers pipeline pipeline/cli configs)
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint benchmark clean
+
+demo: .venv/.installed
+	$(BIN)/cadseg demo demo-output
+
+test: .venv/.dev
+	$(BIN)/pytest -m ""
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+benchmark: .venv/.dev
+	for script in tests/benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+# torch goes first and by version: unpinned, pip may take gigabytes of CUDA packages along.
+.venv/.python: constraints.txt
+	$(PYTHON) -m venv .venv || { $(PYTHON) -m pip install --user --break-system-packages virtualenv && $(PYTHON) -m virtualenv .venv; }
+	$(INSTALL) torch==2.13.0
+	touch $@
+
+# The strict mode builds a tree of links, which type checkers can follow; a new file needs a new tree,
+# so the folders are prerequisites.
+.venv/.installed: .venv/.python setup.cfg $(FOLDERS)
+	$(INSTALL) --config-settings editable_mode=strict --editable .
+	touch $@
+
+.venv/.dev: .venv/.python setup.cfg $(FOLDERS)
+	$(INSTALL) --config-settings editable_mode=strict --editable ".[dev]"
+	touch $@ .venv/.installed
+
+clean:
+	rm -rf .venv build dist demo-output

@@ -1,0 +1,97 @@
+"""The demo: segment the volume that ships with the package, score it, and draw it.
+
+The volume is 32 sections of 250 x 250 voxels of Drosophila medulla (FIB-SEM, 10 nm; FIB-25: FlyEM,
+HHMI Janelia; Takemura et al. 2015, Parag et al. 2015; CC BY) with neurons corrected by hand. In the
+truth, ids with fewer than 1000 voxels in the volume that it was cut from are 0, which scores leave
+out: they are crumbs of that correction. The network that ships never saw these sections.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from cadseg import volume
+from cadseg.blocks import Roi, zyx
+from cadseg.evaluate import Scores, evaluate
+from cadseg.pipeline import run
+from cadseg.render import overlay
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Array = np.ndarray[Any, Any]
+
+SMALL = (8, 128, 128)  # voxels of the small demo: seconds on one core
+BLOCK = (16, 128, 128)  # several blocks, so that the demo does what a large volume does
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made, and how good it is."""
+
+    volume: Path
+    truth: Path
+    out: Path
+    picture: Path
+    scores: Scores
+
+
+def demo(folder: Path, small: bool = False, how: run.How | None = None) -> Demo:
+    """Segment the demo volume in `folder`; called again, it goes on where it stopped.
+
+    Args:
+        folder: for the volume, the run and the picture.
+        small: only a corner of the volume.
+        how: workers, progress and the like.
+    """
+    inputs = folder / "volume.zarr"
+    raw, _truth = _shipped(inputs, small)
+    report = run.predict(
+        str(inputs / "raw"),
+        how,
+        out=folder / "segmented.zarr",
+        config="fibsem",
+        overrides=[f"block_shape={list(BLOCK)}", f"predict.tile={list(BLOCK[1:])}"],
+    )
+    assert report.segmentation is not None
+    found = volume.open_volume(str(report.segmentation))
+    everything = Roi((0, 0, 0), found.extent)
+    depth = found.extent[0]
+    picture = folder / "segmented.png"
+    sections = [depth // 8, depth // 2, depth - 1 - depth // 8]
+    overlay(raw, found.read(everything), sections).save(picture)
+    return Demo(
+        volume=inputs / "raw",
+        truth=inputs / "labels",
+        out=report.out,
+        picture=picture,
+        scores=evaluate(str(report.segmentation), str(inputs / "labels")),
+    )
+
+
+def _shipped(inputs: Path, small: bool) -> tuple[Array, Array]:
+    """Raw and true neurons, written to `inputs` as the arrays ``raw`` and ``labels``."""
+    with (
+        resources.as_file(resources.files("cadseg.pipeline").joinpath("demo.h5")) as path,
+        h5py.File(path, "r") as file,
+    ):
+        shape = SMALL if small else zyx(file["raw"].shape)
+        box = Roi((0, 0, 0), shape)
+        raw, labels = (file[name][box.slices()] for name in ("raw", "labels"))
+        z_nm, y_nm, x_nm = (float(nm) for nm in file["raw"].attrs["voxel_size"])
+    for name, data in (("raw", raw), ("labels", labels)):
+        made = volume.create_output(
+            inputs,
+            name,
+            shape=shape,
+            dtype=str(data.dtype),
+            shard=shape,
+            voxel_size_nm=(z_nm, y_nm, x_nm),
+        )
+        made.write(box, data)
+    return raw, labels

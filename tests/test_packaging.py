@@ -1,0 +1,71 @@
+"""The package is the folders, all of them; every public thing and every test is explained."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("core", "models", "workers", "pipeline", "configs")
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def test_every_folder_with_code_is_in_the_package() -> None:
+    """setup.cfg lists exactly the folders that hold Python files; none is forgotten in a wheel."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = set(setup["options"]["packages"].split())
+    found = {path.parent.relative_to(ROOT).as_posix() for path in sources(*FOLDERS)}
+    names = {"cadseg." + folder.replace("/", ".") for folder in found - {"core"}} | {"cadseg"}
+    assert listed == names
+
+
+def test_package_data_is_found() -> None:
+    """The typing mark, the configs and the demo volume are where the package looks for them."""
+    package = resources.files("cadseg")
+    assert package.joinpath("py.typed").is_file()
+    assert package.joinpath("configs", "ssem.yaml").is_file()
+    data = package.joinpath("pipeline", "demo.h5")
+    with resources.as_file(data) as path, h5py.File(path) as demo:
+        assert demo["raw"].shape == demo["labels"].shape == (32, 250, 250)
+        assert "CC BY" in demo.attrs["license"]
+        assert "Janelia" in demo.attrs["credit"]
+
+
+@pytest.mark.parametrize("path", sources(*FOLDERS), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_every_public_thing_is_explained(path: Path) -> None:
+    """Every module, public class and public function has a docstring."""
+    tree = ast.parse(path.read_text("utf-8"))
+    assert ast.get_docstring(tree) or not tree.body, f"{path.name} has no docstring"
+    assert [d.name for d in _public(tree) if not ast.get_docstring(d)] == []
+
+
+@pytest.mark.parametrize("path", sources("tests"), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_every_test_states_its_law(path: Path) -> None:
+    """Every test has a docstring that begins with one sentence, on one line."""
+    tree = ast.parse(path.read_text("utf-8"))
+    tests = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name[:5] == "test_"]
+    first = {test.name: (ast.get_docstring(test) or "").partition("\n")[0] for test in tests}
+    assert [name for name, line in first.items() if not line.endswith(".")] == []
+
+
+def _public(node: ast.Module | ast.ClassDef) -> Iterator[Definition]:
+    """Public definitions of a module, methods of public classes included."""
+    for child in node.body:
+        if isinstance(child, Definition) and not child.name.startswith("_"):
+            yield child
+            if isinstance(child, ast.ClassDef):
+                yield from _public(child)
