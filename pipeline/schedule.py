@@ -197,7 +197,15 @@ def _task(store: Store, job: Job, step: Step) -> Any:
         total_roi=total,
         read_roi=read,
         write_roi=write,
-        process_function=Worker(step, job, os.getpid()),
+        process_function=Worker(
+            out=job.out,
+            step=step,
+            retries=job.retries,
+            timeout=job.timeout,
+            pace=job.paces[step.name],
+            patience=max(PATIENCE, job.workers),
+            parent=os.getpid(),
+        ),
         read_write_conflict=False,
         fit="overhang",
         max_workers=min(job.workers, left),
@@ -220,17 +228,25 @@ def _task(store: Store, job: Job, step: Step) -> Any:
 class Worker:
     """What a worker process does: blocks of one step, until there are no more."""
 
+    out: Path
     step: Step
-    job: Job
+    retries: int
+    timeout: float | None
+    pace: Pace
+    patience: float
     parent: int
 
     def __call__(self) -> None:
         """Ask for blocks and try them; an error fails the block, and the worker goes on."""
         die_with(self.parent)
         log = self._log()
-        client = _daisy().v2.Client()
-        patience = Patience(max(PATIENCE, self.job.workers))
-        store = Store.open(self.job.out)
+        daisy = _daisy()
+        client = daisy.v2.Client()
+        daisy.logging.set_log_level("CRITICAL")  # errors are logged by `attempt`, once
+        daisy.logging.set_log_basedir(self.out / "logs")
+        daisy.logging.set_log_mode("file")
+        patience = Patience(self.patience)
+        grid = Store.open(self.out).grid
         connected = True
         while connected:
             connected = False  # so it stays where the error below is none of a block
@@ -240,21 +256,20 @@ class Worker:
                         return
                     connected = True
                     with patience.waiting(False):
-                        self._try(store, block.write_roi.begin, log)
+                        self._try(grid, block.write_roi.begin, log)
 
-    def _try(self, store: Store, begin: Iterable[int], log: Path) -> None:
-        shape = store.grid.cell_shape(self.step.level)
+    def _try(self, grid: Grid, begin: Iterable[int], log: Path) -> None:
+        shape = grid.cell_shape(self.step.level)
         cell = zyx(b // n for b, n in zip(begin, shape, strict=True))
-        voxels = store.grid.block(self.step.level, cell).write.size
-        pace = self.job.paces[self.step.name]
-        limit = self.job.timeout or pace.limit(voxels)
+        voxels = grid.block(self.step.level, cell).write.size
+        limit = self.timeout or self.pace.limit(voxels)
         started = time.monotonic()
-        attempt(self.job.out, self.step, cell, retries=self.job.retries, limit=limit, log=log)
-        pace.measure(time.monotonic() - started, voxels)
+        attempt(self.out, self.step, cell, retries=self.retries, limit=limit, log=log)
+        self.pace.measure(time.monotonic() - started, voxels)
 
     def _log(self) -> Path:
         log = Path("logs") / f"{self.step.name}-{os.getpid()}.log"
-        sink = os.open(self.job.out / log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        sink = os.open(self.out / log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
         return log

@@ -1,12 +1,13 @@
 """A run folder for tests of the schedule, and the run in a process of its own.
 
-``python -m toy_run OUT STEPS WORKERS``: `run_steps` there; exit code 130 where it is stopped.
+``python toy_run.py OUT STEPS WORKERS``: `run_steps` there; exit code 130 where it is stopped.
 """
 
 from __future__ import annotations
 
 import json
 import pickle
+import signal
 import sys
 from pathlib import Path
 
@@ -46,13 +47,14 @@ def behave(out: Path, **ways: object) -> None:
 
 
 def step(name: str, *after: str, level: int = 0, halo: tuple[int, int, int] = (0, 0, 0)) -> Step:
-    """A toy step."""
-    return Step(name, "toy", "toy_block", level=level, halo=halo, after=after)
+    """A toy step, `a` to `e`."""
+    return Step(name, "toy", f"toy_{name}", level=level, halo=halo, after=after)
 
 
 def main() -> None:
     """Run pickled steps."""
     out, steps, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where tests run in background
     try:
         run_steps(out, pickle.loads(steps.read_bytes()), workers=workers, show=Progress(quiet=True))
     except KeyboardInterrupt:
