@@ -160,3 +160,10 @@ class Grid:
     def parent(cell: Zyx) -> Zyx:
         """The cell of the next level that holds `cell`."""
         return zyx(c // 2 for c in cell)
+
+
+def open_sides(write: Roi, domain: Roi) -> list[tuple[int, int]]:
+    """Sides of a block beyond which the domain goes on: (axis, 0 for lower or 1 for upper)."""
+    lower = [(axis, 0) for axis in range(3) if write.begin[axis] > domain.begin[axis]]
+    upper = [(axis, 1) for axis in range(3) if write.end[axis] < domain.end[axis]]
+    return lower + upper

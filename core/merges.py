@@ -1,0 +1,109 @@
+"""The merge tree, and its cuts.
+
+Each merge ends one cluster, so a tree is a table of (fragment, parent, sum, count) in which a
+fragment ends at most once. Scores never rise on the way to the root; a cut at a threshold therefore
+keeps the merges at or above it, and a segment is a tree of what is left, named by its smallest
+fragment, which is its root.
+
+`cut` works on the merges of one block of one level. What its clusters become further up comes from
+the cut of the block above, as a table of (fragment, segment).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+from cadseg.agglomerate import Merges
+from cadseg.fragments import follow, lookup
+from cadseg.scores import scores
+
+Ids = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+def cut(
+    merges: Merges, above: tuple[Ids, Ids], *, threshold: int, half: int
+) -> tuple[Ids, Ids]:
+    """What the clusters of a block become: sorted (fragment, segment), without those that stay.
+
+    Args:
+        merges: of the block.
+        above: the same table of the block above, empty at the top.
+        threshold: smallest score that holds, from `scores.at_least`.
+        half: from `scores.half_bits`.
+    """
+    holds = scores(merges.sum, merges.count, half) >= np.uint64(threshold)
+    fragment, parent = merges.fragment[holds], merges.parent[holds]
+    order = np.argsort(fragment)
+    fragment, parent = fragment[order], parent[order]
+    segment = lookup(follow(fragment, fragment, parent), *above)
+    fragments = np.concatenate((fragment, above[0]))
+    segments = np.concatenate((segment, above[1]))
+    order = np.argsort(fragments)
+    return fragments[order], segments[order]
+
+
+def relabelled(fragments: Ids, table: tuple[Ids, Ids]) -> Ids:
+    """Fragments [z, y, x] uint64 as segments; a fragment that is not in `table` stays itself."""
+    keys, values = _hashed(*table)
+    return np.asarray(_relabelled(fragments, keys, values))
+
+
+@nb.njit(nogil=True, cache=True)
+def _spread(key):  # type: ignore[no-untyped-def]
+    key ^= key >> np.uint64(30)
+    key *= np.uint64(0xBF58476D1CE4E5B9)
+    return key ^ (key >> np.uint64(27))
+
+
+@nb.njit(nogil=True, cache=True)
+def _hashed(keys, values):  # type: ignore[no-untyped-def]
+    size = 2
+    while size < 2 * keys.size + 1:
+        size *= 2
+    last = np.uint64(size - 1)
+    out_keys = np.zeros(size, np.uint64)
+    out_values = np.zeros(size, np.uint64)
+    for i in range(keys.size):
+        slot = _spread(keys[i]) & last
+        while out_keys[slot] != 0:
+            slot = (slot + np.uint64(1)) & last
+        out_keys[slot] = keys[i]
+        out_values[slot] = values[i]
+    return out_keys, out_values
+
+
+@nb.njit(nogil=True, cache=True)
+def _relabelled(fragments, keys, values):  # type: ignore[no-untyped-def]
+    out = np.empty_like(fragments)
+    last = np.uint64(keys.size - 1)
+    nz, ny, nx = fragments.shape
+    for z in range(nz):
+        for y in range(ny):
+            before = np.uint64(0)
+            after = np.uint64(0)
+            for x in range(nx):
+                fragment = fragments[z, y, x]
+                if fragment != before:
+                    before = fragment
+                    after = fragment
+                    slot = _spread(fragment) & last
+                    while keys[slot] != 0:
+                        if keys[slot] == fragment:
+                            after = values[slot]
+                            break
+                        slot = (slot + np.uint64(1)) & last
+                out[z, y, x] = after
+    return out
+
+
+def sizes(segments: Ids) -> tuple[Ids, Ids]:
+    """Segments of an array [z, y, x], sorted and without 0, and how many voxels each has."""
+    flat = segments.ravel()
+    starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1])) if flat.size else flat[:0]
+    runs = np.diff(np.append(starts, flat.size))
+    ids, place = np.unique(flat[starts], return_inverse=True)
+    voxels = np.bincount(place, weights=runs, minlength=ids.size).astype(np.uint64)
+    return ids[ids != 0], voxels[ids != 0]

@@ -1,0 +1,46 @@
+"""Tables on disk: columns of equal length in one Parquet file, replaced whole.
+
+The only file that opens pyarrow. A table is a dict of one-dimensional arrays; the order of rows is
+the writer's, and writers sort, so that equal tables are equal files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Table = dict[str, np.ndarray[Any, Any]]
+
+
+def write(path: Path, table: Mapping[str, np.ndarray[Any, Any]]) -> int:
+    """Write `table` to `path`, whole or not at all; returns the file's size in bytes."""
+    sink = pa.BufferOutputStream()
+    arrow = pa.table({name: pa.array(column) for name, column in table.items()})
+    pq.write_table(arrow, sink, compression="zstd", write_statistics=False, use_dictionary=False)
+    data = sink.getvalue()
+    replace(path, memoryview(data))
+    return len(data)
+
+
+def read(path: Path) -> Table:
+    """The table at `path`, every column a numpy array of the type it was written with."""
+    arrow = pq.read_table(path, memory_map=False, partitioning=None)
+    return {name: arrow.column(name).to_numpy() for name in arrow.column_names}
+
+
+def replace(path: Path, data: bytes | memoryview) -> None:
+    """Put `data` at `path` under a temporary name, then rename: readers see all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

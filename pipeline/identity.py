@@ -1,0 +1,69 @@
+"""What each stage of a run is computed from: kept in ``run.json``, compared when a run goes on.
+
+A stage's *inputs* are plain data, key by key: config keys, the package's version, and for the
+stage that reads it, the volume's fingerprint. Its *identity* is a hash of its inputs and of the
+identity of the stage before. Number of workers, logging and where to stop are no part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cadseg import __version__
+from cadseg.pipeline.stages import Stage
+
+Json = dict[str, Any]
+
+EVERYWHERE = ("block_shape", "volume.roi")
+"""Config keys that every stage reads: which blocks there are."""
+
+
+def identities(
+    stages: tuple[Stage, ...], config: Mapping[str, Any], extra: Mapping[str, Json]
+) -> dict[str, Json]:
+    """Inputs and identity of each stage.
+
+    Args:
+        stages: of the run, in order.
+        config: the resolved config, as plain data.
+        extra: inputs of single stages that are not in the config, by stage.
+    """
+    above = ""
+    found = {}
+    for stage in stages:
+        inputs = {key: _value(config, key) for key in (*EVERYWHERE, *stage.reads)}
+        inputs |= {"version": __version__, **extra.get(stage.name, {})}
+        text = json.dumps([above, inputs], sort_keys=True)
+        above = hashlib.sha256(text.encode()).hexdigest()
+        found[stage.name] = {"identity": above, "inputs": _flat(inputs)}
+    return found
+
+
+def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Keys of two stages' inputs that differ, each as ``key (was, now)``."""
+    keys = sorted({*was, *now})
+    return [
+        f"{key} (was {was.get(key)}, now {now.get(key)})"
+        for key in keys
+        if was.get(key) != now.get(key)
+    ]
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    node: Any = config
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Json:
+    flat: Json = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

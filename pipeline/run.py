@@ -1,0 +1,249 @@
+"""The whole job: from a volume to its segmentation, in one folder, again and again until done.
+
+>>> from cadseg.pipeline.run import predict
+>>> report = predict("volume.zarr", workers=8)
+
+The same call after any interruption goes on where the last one stopped. What is finished stays:
+a failed or stopped run raises, and says so, only after it has kept all it had.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cadseg import config as configs
+from cadseg import group, tables, volume
+from cadseg.errors import OutputError, StageError
+from cadseg.ome import Geometry
+from cadseg.pipeline import status
+from cadseg.pipeline.claim import claim
+from cadseg.pipeline.prepare import Job, prepare
+from cadseg.pipeline.progress import Progress
+from cadseg.pipeline.schedule import StepOutcome, run_steps
+from cadseg.pipeline.stages import Stage, steps_of
+from cadseg.workers.store import RUN_FILE, Store
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a finished run leaves.
+
+    Attributes:
+        out: its folder.
+        segmentation: full resolution of the result; None if the run was to stop before.
+        warnings: one sentence each.
+    """
+
+    out: Path
+    segmentation: Path | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class How:
+    """How to run: nothing of it changes the result.
+
+    Attributes:
+        workers: processes that compute at the same time.
+        serial: compute in this process, for debugging.
+        retries: how often a failed block is tried again.
+        timeout: seconds that a block may take; None: from the blocks measured so far.
+        tracking: folder on a local disk for the schedule's own notes; None: in the run's folder.
+        progress: where progress goes.
+    """
+
+    workers: int = 1
+    serial: bool = False
+    retries: int = 2
+    timeout: float | None = None
+    tracking: Path | None = None
+    progress: Progress = field(default_factory=Progress)
+
+
+def execute(job: Job, how: How | None = None) -> Report:
+    """Run a prepared job to its end.
+
+    Raises:
+        OutputError: another run works in the folder, or it cannot be written.
+        StageError: blocks failed; everything finished is kept.
+        Interrupted: Ctrl-C or SIGTERM; everything finished is kept.
+    """
+    how = how or How()
+    try:
+        group.ensure_group(job.out)
+        with claim(job.out):
+            _clear(job)
+            text = json.dumps(job.run, indent=1)
+            tables.replace(job.out / RUN_FILE, text.encode())
+            _create_arrays(job)
+            steps = steps_of(job.store, job.until)
+            outcomes = run_steps(
+                job.out,
+                steps,
+                workers=how.workers,
+                serial=how.serial,
+                retries=how.retries,
+                timeout=how.timeout,
+                tracking=how.tracking,
+                show=how.progress,
+            )
+    except OSError as error:
+        raise OutputError(f"output {job.out}: {error}; what is finished is kept") from error
+    _check(outcomes, job.out)
+    return _report(job)
+
+
+def predict(url: str, how: How | None = None, **request: object) -> Report:
+    """Segment a volume of grey values; `request` as in `prepare`."""
+    return execute(prepare(url, source="raw", **request), how)  # type: ignore[arg-type]
+
+
+def segment(url: str, how: How | None = None, **request: object) -> Report:
+    """Segment a volume of affinities; `request` as in `prepare`."""
+    return execute(prepare(url, source="affinities", **request), how)  # type: ignore[arg-type]
+
+
+def relabel(out: Path, threshold: float, how: How | None = None) -> Report:
+    """Cut the merge tree of a finished run at another threshold; rewrites only the segmentation."""
+    store = opened(out)
+    tree = store.config.model_dump()
+    tree["segment"]["threshold"] = threshold
+    config = configs.from_tree(tree, str(out))
+    job = prepare(
+        store.run["volume"], source=store.run["source"], out=out, config=config, restart=True
+    )
+    unfinished = [
+        step.name
+        for step in steps_of(store, "agglomerate")
+        if len(status.records(store, step)) < store.grid.count(step.level)
+    ]
+    if unfinished or [stage.name for stage in job.redo] not in ([], ["segment"]):
+        raise OutputError(
+            f"output {out}: has no finished merge tree of this version and these inputs; run "
+            "cadseg predict or cadseg segment to its end first"
+        )
+    return execute(job, how)
+
+
+def opened(out: Path) -> Store:
+    """The run in the folder `out`.
+
+    Raises:
+        OutputError: there is none.
+    """
+    if not group.is_ours(out) or not (out / RUN_FILE).is_file():
+        raise OutputError(f"output {out}: holds no run; accepted is the folder of an earlier run")
+    return Store.open(out)
+
+
+def residue(out: Path) -> list[dict[str, int]]:
+    """Per level of the agglomeration: edges that came in, merges made, edges that went up."""
+    store = Store.open(out)
+    levels = []
+    for level in range(store.grid.top + 1):
+        step = f"agglomerate-{level}"
+        records = [store.record(step, "agglomerate", cell) for cell in store.grid.cells(level)]
+        counts = [record["counts"] for record in records if record is not None]
+        levels.append({key: sum(c[key] for c in counts) for key in ("edges", "merges", "left")})
+    return levels
+
+
+def _clear(job: Job) -> None:
+    """Remove what stages that are redone have left."""
+    for stage in job.redo:
+        for path in leavings(job, stage):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def leavings(job: Job, stage: Stage) -> list[Path]:
+    """Folders of an earlier run that redoing `stage` deletes."""
+    steps = [step.name for step in stage.steps(job.store)]
+    paths = [job.out / array for array in stage.arrays]
+    paths += [job.out / "graph" / table for table in stage.tables]
+    for folder in ("records", "tracking", "logs/attempts"):
+        kinds = {step.partition("-")[0] for step in steps}
+        paths += [p for kind in kinds for p in (job.out / folder).glob(f"{kind}*")]
+    return [path for path in paths if path.exists()]
+
+
+def _create_arrays(job: Job) -> None:
+    store, run = job.store, job.run
+    geometry = Geometry(tuple(run["voxel_size_nm"]), tuple(run["offset_nm"]))
+    layout = {"shard": store.grid.block_shape, "geometry": geometry}
+    shape = store.grid.shape
+    if run["source"] == "raw":
+        volume.create_output(
+            job.out, "affinities", lead=(3,), shape=shape, dtype="uint8", **layout
+        )
+    for name in ("basins", "fragments"):
+        volume.create_output(job.out, name, shape=shape, dtype="uint64", **layout)
+    levels = range(len(run["pyramid"]))
+    for level in levels:
+        factors = run["pyramid"][level]
+        coarse = tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))
+        size = tuple(s * f for s, f in zip(geometry.voxel_size_nm, factors, strict=True))
+        layout["geometry"] = Geometry(size, geometry.offset_nm)
+        volume.create_output(
+            job.out, f"segmentation/{level}", shape=coarse, dtype="uint64", **layout
+        )
+    group.write_multiscales(
+        job.out,
+        [str(level) for level in levels],
+        [tuple(f) for f in run["pyramid"]],
+        geometry.voxel_size_nm,
+        geometry.offset_nm,
+    )
+
+
+def _check(outcomes: dict[str, StepOutcome], out: Path) -> None:
+    """Raise for the first step that has failed blocks."""
+    for name, outcome in outcomes.items():
+        if outcome.failed:
+            first = outcome.failures[0]
+            raise StageError(
+                f"{name}: {outcome.failed} of {outcome.total} blocks failed, first block "
+                f"{'.'.join(map(str, first.cell))}: {first.error} (see {first.log}); what is "
+                f"finished in {out} is kept, and the same command goes on from there"
+            )
+    left = {name: outcome.left for name, outcome in outcomes.items() if outcome.left}
+    assert not left, f"blocks without a record and without an error: {left}"
+
+
+def _report(job: Job) -> Report:
+    if job.until not in (None, "segment"):
+        return Report(job.out, None)
+    warning = _percolation(job.store)
+    return Report(
+        job.out, job.out / "segmentation" / "0", () if warning is None else (warning,)
+    )
+
+
+def _percolation(store: Store) -> str | None:
+    """A warning when one segment holds more of the volume than the config's share."""
+    share, total = store.config.agglomerate.percolation_share, store.grid.domain.size
+    voxels: dict[int, int] = {}
+    for cell in store.grid.cells(0):
+        table = store.read_table("sizes", 0, cell)
+        large = table["voxels"] >= share * store.grid.block(0, cell).write.size
+        voxels |= dict.fromkeys(table["segment"][large].tolist(), 0)
+    for cell in store.grid.cells(0):
+        table = store.read_table("sizes", 0, cell)
+        ours = np.isin(table["segment"], np.array(list(voxels), np.uint64))
+        for segment, count in zip(
+            table["segment"][ours].tolist(), table["voxels"][ours].tolist(), strict=True
+        ):
+            voxels[segment] += count
+    largest = max(voxels, key=voxels.__getitem__, default=0)
+    if not voxels or voxels[largest] <= share * total:
+        return None
+    return (
+        f"segment {largest} holds {voxels[largest] / total:.0%} of the volume: neurons have "
+        "probably run together; try a higher threshold, as in cadseg relabel --threshold"
+    )
+
+

@@ -1,0 +1,86 @@
+"""A run's folder in memory, and its steps one block after the other: the real workers, no disk."""
+
+from __future__ import annotations
+
+import importlib
+import random
+from typing import Any
+
+import numpy as np
+
+from cadseg import config as configs
+from cadseg.blocks import Block, Grid, Roi, Zyx
+from cadseg.pipeline.stages import steps_of
+from cadseg.tables import Table
+from cadseg.workers.store import Store
+
+
+class MemoryStore(Store):
+    """A run on affinities (or on given fragments) whose arrays and tables are dicts."""
+
+    def __init__(
+        self,
+        affinities: np.ndarray[Any, Any],
+        *,
+        block_shape: Zyx,
+        overrides: tuple[str, ...] = (),
+        roi: Roi | None = None,
+        mask: np.ndarray[Any, Any] | None = None,
+    ) -> None:
+        shape = affinities.shape[1:]
+        self.run = {"source": "affinities", "affinity_dtype": str(affinities.dtype), "shape": shape}
+        self.affinities = affinities
+        self.arrays: dict[str, np.ndarray[Any, Any]] = {}
+        self.tables: dict[tuple[str, int, Zyx], Table] = {}
+        self.checksum = 0
+        self.__dict__["config"] = configs.load("ssem", ("segment.pyramid_levels=0", *overrides))
+        domain = roi or Roi((0, 0, 0), shape)
+        self.__dict__["grid"] = Grid(shape, domain, block_shape)
+        self.__dict__["mask"] = None if mask is None else _Array(mask)
+
+    def read_affinities(self, roi: Roi) -> np.ndarray[Any, Any]:
+        return self.affinities[(slice(None), *roi.slices())]
+
+    def read(self, name: str, roi: Roi) -> np.ndarray[Any, Any]:
+        return self.arrays[name][roi.slices()].copy()
+
+    def write(self, name: str, block: Block, data: np.ndarray[Any, Any]) -> None:
+        array = self.arrays.setdefault(name, np.zeros(self.grid.shape, data.dtype))
+        array[block.write.slices()] = data
+
+    def read_table(self, kind: str, level: int, cell: Zyx) -> Table:
+        return {name: column.copy() for name, column in self.tables[kind, level, cell].items()}
+
+    def write_table(self, kind: str, block: Block, table: Any) -> None:
+        self.tables[kind, block.level, block.cell] = dict(table)
+
+    def run_all(self, *, seed: int = 0, first: str | None = None) -> MemoryStore:
+        """Every block of every step, blocks of a step in shuffled order."""
+        order = random.Random(seed)
+        steps = steps_of(self)
+        names = [step.name for step in steps]
+        for step in steps[names.index(first) if first else 0 :]:
+            cells = list(self.grid.cells(step.level))
+            order.shuffle(cells)
+            for cell in cells:
+                block = self.grid.block(step.level, cell, step.halo)
+                importlib.import_module(step.work).run(block, self)
+        return self
+
+    def column(self, kind: str, *names: str, level: int | None = None) -> np.ndarray[Any, Any]:
+        """Sorted rows [n, len(names)] of a table, of all its blocks together."""
+        parts = [
+            np.stack([table[name].astype(np.uint64) for name in names], 1)
+            for (table_kind, table_level, _), table in self.tables.items()
+            if table_kind == kind and level in (None, table_level)
+        ]
+        rows = np.concatenate(parts)
+        return rows[np.lexsort(rows.T[::-1])]
+
+
+class _Array:
+    def __init__(self, data: np.ndarray[Any, Any]) -> None:
+        self.data = data
+
+    def read(self, roi: Roi) -> np.ndarray[Any, Any]:
+        return self.data[roi.slices()]

@@ -1,0 +1,58 @@
+"""Rows of a block, or what its children left → merges, and the rows that go up a level."""
+
+from __future__ import annotations
+
+from cadseg import graph, scores
+from cadseg.agglomerate import agglomerate
+from cadseg.blocks import Block
+from cadseg.edges import Edges, Faces, outer_faces
+from cadseg.graph import Graph
+from cadseg.workers.store import Store
+
+
+def run(block: Block, store: Store) -> dict[str, int]:
+    """Write the tables `merges`, `rows`, `bins` and `frozen` of the block."""
+    config = store.config.agglomerate
+    rows = _rows_of(block, store)
+    frozen = _frozen_in(block, store)
+    merges, left = agglomerate(
+        rows,
+        frozen.fragment,
+        floor=scores.at_least(config.min_affinity, store.affinity_dtype),
+        half=scores.half_bits(store.affinity_dtype),
+        median=config.scoring == "median",
+    )
+    kept, bins = left.tables()
+    store.write_table("merges", block, vars(merges))
+    store.write_table("rows", block, kept)
+    store.write_table("bins", block, bins)
+    store.write_table("frozen", block, vars(frozen))
+    return {"edges": rows.u.size, "merges": merges.fragment.size, "left": left.u.size}
+
+
+def _rows_of(block: Block, store: Store) -> Graph:
+    if block.level == 0:
+        edges = Edges(**store.read_table("edges", 0, block.cell))
+        return graph.from_edges(edges, store.config.agglomerate.scoring)
+    level = block.level - 1
+    return graph.joined(
+        [
+            graph.from_tables(
+                store.read_table("rows", level, cell), store.read_table("bins", level, cell)
+            )
+            for cell in store.grid.children(block.level, block.cell)
+        ]
+    )
+
+
+def _frozen_in(block: Block, store: Store) -> Faces:
+    """Fragments that may go on outside the block."""
+    if block.level == 0:
+        return Faces(**store.read_table("faces", 0, block.cell))
+    children = [
+        store.grid.block(block.level - 1, cell)
+        for cell in store.grid.children(block.level, block.cell)
+    ]
+    faces = [Faces(**store.read_table("frozen", child.level, child.cell)) for child in children]
+    rois = [child.write for child in children]
+    return outer_faces(list(zip(rois, faces, strict=True)), block.write, store.grid.domain)

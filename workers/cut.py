@@ -1,0 +1,39 @@
+"""Merges of a block and the cut of the block above → what the block's clusters become."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cadseg import merges, scores
+from cadseg.agglomerate import Merges
+from cadseg.blocks import Block
+from cadseg.fragments import Ids
+from cadseg.workers.store import Store
+
+
+def run(block: Block, store: Store) -> dict[str, int]:
+    """Write the table `cut`: (fragment, segment) for the clusters that the children know."""
+    fragment, segment = cut_of(block, store)
+    store.write_table("cut", block, {"fragment": fragment, "segment": segment})
+    return {"fragments": fragment.size}
+
+
+def cut_of(block: Block, store: Store) -> tuple[Ids, Ids]:
+    """Sorted (fragment, segment) of the clusters of a block that end in another."""
+    return merges.cut(
+        Merges(**store.read_table("merges", block.level, block.cell)),
+        _above(block, store),
+        threshold=scores.at_least(store.config.segment.threshold, store.affinity_dtype),
+        half=scores.half_bits(store.affinity_dtype),
+    )
+
+
+def _above(block: Block, store: Store) -> tuple[Ids, Ids]:
+    """The cut of the block above, as far as it concerns clusters that this block handed up."""
+    if block.level == store.grid.top:
+        return np.empty(0, np.uint64), np.empty(0, np.uint64)
+    table = store.read_table("cut", block.level + 1, store.grid.parent(block.cell))
+    rows = store.read_table("rows", block.level, block.cell)
+    frozen = store.read_table("frozen", block.level, block.cell)["fragment"]
+    ours = np.isin(table["fragment"], np.concatenate((rows["u"], rows["v"], frozen)))
+    return table["fragment"][ours], table["segment"][ours]

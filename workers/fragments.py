@@ -1,0 +1,15 @@
+"""Basins of a block → fragments: paths that leave the block get their final top."""
+
+from __future__ import annotations
+
+from cadseg.blocks import Block
+from cadseg.merges import relabelled
+from cadseg.workers.settle import roots_of
+from cadseg.workers.store import Store
+
+
+def run(block: Block, store: Store) -> dict[str, int]:
+    """Write `fragments` of the block."""
+    exits, roots = roots_of(block, store)
+    store.write("fragments", block, relabelled(store.read("basins", block.write), (exits, roots)))
+    return {"exits": exits.size}

@@ -1,0 +1,66 @@
+"""Raw sections of a block → affinities, one network tile after the other.
+
+Section pairs (z - 1, z) go through the network in groups counted from the volume's first section,
+and a pair always has the same place in its group, so that what it gives does not depend on the
+block. Section 0 is paired with itself.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from cadseg import inputs
+from cadseg.blocks import Block, Roi
+from cadseg.models import weights
+from cadseg.models.predict import Predictor
+from cadseg.tiles import Tile, inside, padded, tiles
+from cadseg.workers.store import Store
+
+
+def run(block: Block, store: Store) -> dict[str, int]:
+    """Write `affinities` of the block."""
+    config = store.config.predict
+    out = np.zeros((3, *block.write.shape), np.uint8)
+    count = 0
+    for tile in tiles(block.write, store.grid.shape, tile=config.tile, halo=config.halo):
+        begin = block.write.begin[0] // config.batch * config.batch
+        for first in range(begin, block.write.end[0], config.batch):
+            _predict(store, block.write, tile, first, out)
+            count += 1
+    for axis in range(3):  # nothing to be joined to
+        if block.write.begin[axis] == store.grid.domain.begin[axis]:
+            np.moveaxis(out[axis], axis, 0)[0] = 0
+    store.write("affinities", block, out)
+    return {"tiles": count}
+
+
+def _predict(
+    store: Store, write: Roi, tile: Tile, first: int, out: np.ndarray[Any, np.dtype[np.uint8]]
+) -> None:
+    """One tile of one group of section pairs, into its place in `out`."""
+    batch = store.config.predict.batch
+    begin, end = max(first, write.begin[0]), min(first + batch, write.end[0])
+    box = inside(tile, (max(0, begin - 1), end), store.grid.shape)
+    raw = inputs.as_uint8(store.raw.read(box), store.config.volume.grey_range)
+    raw = padded(raw, tile)
+    pairs = np.zeros((batch, 2, *raw.shape[1:]), np.uint8)
+    for z in range(begin, end):
+        pairs[z - first] = raw[max(z - 1, 0) - box.begin[0]], raw[z - box.begin[0]]
+    affinities = _predictor(store)(pairs)
+    (y0, y1), (x0, x1) = tile.core
+    here = Roi((begin, y0, x0), (end, y1, x1)).clipped(write)
+    source = here.slices((first, tile.window[0][0], tile.window[1][0]))
+    out[(slice(None), *here.slices(write.begin))] = affinities.swapaxes(0, 1)[(slice(None), *source)]
+
+
+def _predictor(store: Store) -> Predictor:
+    """The network, loaded once per process."""
+    return _loaded(store.run["weights"], store.run["device"], store.config.predict.threads)
+
+
+@functools.cache
+def _loaded(name: str, device: str, threads: int) -> Predictor:
+    return Predictor(weights.find(name), device=device, threads=threads)
