@@ -51,8 +51,10 @@ class StepStatus:
         failed: blocks that were tried, are not done and are not being computed now.
         left: all others that are not done.
         total: all blocks.
+        running: of those left, blocks that are being computed now.
         voxels_per_second: of one process, from the records; 0 where there is none.
-        seconds_left: for one process at this speed; None where there is no record to tell.
+        seconds_left: at this speed, for as many processes as there are now, or one; None where
+            there is no record to tell.
         failures: the last few failed blocks, latest first.
     """
 
@@ -62,6 +64,7 @@ class StepStatus:
     failed: int
     left: int
     total: int
+    running: int
     voxels_per_second: float
     seconds_left: float | None
     failures: list[Failure] = field(default_factory=list)
@@ -78,6 +81,7 @@ def _status(store: Store, step: Step) -> StepStatus:
     total = store.grid.count(step.level)
     noted = {cell: note for cell, note in notes(store.out, step).items() if cell not in done}
     tried = {cell: note for cell, note in noted.items() if note["error"] or not _alive(note)}
+    running = len(noted) - len(tried)
     voxels = sum(record["voxels"] for record in done.values())
     seconds = sum(record["seconds"] for record in done.values())
     todo = sum(
@@ -93,8 +97,9 @@ def _status(store: Store, step: Step) -> StepStatus:
         failed=len(tried),
         left=total - len(done) - len(tried),
         total=total,
+        running=running,
         voxels_per_second=voxels / seconds if seconds else 0.0,
-        seconds_left=todo * seconds / voxels if voxels else None,
+        seconds_left=todo * seconds / voxels / max(1, running) if voxels else None,
         failures=[failure(store.out, cell, tried[cell]) for cell in latest[:SHOWN]],
     )
 
