@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -149,3 +153,34 @@ def test_of_two_starters_one_wins(tmp_path: Path, lapsed: bool) -> None:
     assert sum(line == "mine\n" for line in lines) == 1
     assert sum(f"in use by pid {winner.pid} " in line for line in lines) == 3
     end(*runs)
+
+
+def test_a_lapsed_claim_is_taken_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often eight starters find a lapsed claim at the same moment, one of them wins."""
+    seen = claims._alive
+
+    def look_around(found: dict[str, Any], silent: float) -> bool:
+        try:
+            return seen(found, silent)
+        finally:
+            time.sleep(random.random() / 100)  # the others go on between a look and what follows
+
+    monkeypatch.setattr(claims, "_alive", look_around)
+    with claim(tmp_path):
+        found = json.loads((tmp_path / CLAIM).read_text())
+    lapsed = json.dumps(found | {"born": 1.0})
+    for _ in range(10):
+        (tmp_path / CLAIM).write_text(lapsed)
+        line = threading.Barrier(8)
+        with ThreadPoolExecutor(8) as pool, ExitStack() as stack:
+            results = [pool.submit(_start, tmp_path, line) for _ in range(8)]
+            won = [result.result() for result in results if result.exception() is None]
+            assert len(won) == 1
+            stack.push(won[0])
+
+
+def _start(out: Path, line: threading.Barrier) -> AbstractContextManager[None]:
+    line.wait()
+    mine = claim(out)
+    mine.__enter__()
+    return mine

@@ -9,6 +9,7 @@ and ended, process, and how it went.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
@@ -61,7 +62,7 @@ def _misbehave(ways: dict[str, Any], name: str, number: int) -> None:
     if number > 1:
         return
     if name in ways.get("hang", ()):
-        time.sleep(1000)
+        ctypes.PyDLL(None).sleep(1000)  # with the interpreter's lock, as a bad C library does
     if name in ways.get("kill", ()):
         os.kill(os.getpid(), signal.SIGKILL)
     if name in ways.get("crash", ()):
