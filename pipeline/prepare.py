@@ -154,7 +154,7 @@ def _run_of(array: Volume, url: str, source: Source, config: Config) -> Json:
         "shape": list(array.extent),
         "roi": [list(pair) for pair in zip(roi.begin, roi.end, strict=True)],
         "voxel_size_nm": [float(n) for n in size],
-        "offset_nm": list(array.geometry.offset_nm) if array.geometry else [0.0, 0.0, 0.0],
+        "offset_nm": list(array.offset_nm),
         "affinity_dtype": "uint8",
         "pyramid": _pyramid(size, config.segment.pyramid_levels),
         "config": config.model_dump(mode="json"),

@@ -18,8 +18,8 @@ import numpy as np
 
 from cadseg import config as configs
 from cadseg import group, tables, volume
+from cadseg.blocks import Zyx, zyx
 from cadseg.errors import OutputError, StageError
-from cadseg.ome import Geometry
 from cadseg.pipeline import status
 from cadseg.pipeline.claim import claim
 from cadseg.pipeline.prepare import Job, prepare
@@ -69,7 +69,8 @@ def execute(job: Job, how: How | None = None) -> Report:
     """Run a prepared job to its end.
 
     Raises:
-        OutputError: another run works in the folder, or it cannot be written.
+        OutputError: another run works in the folder.
+        StageError: the folder cannot be written.
         StageError: blocks failed; everything finished is kept.
         Interrupted: Ctrl-C or SIGTERM; everything finished is kept.
     """
@@ -93,7 +94,7 @@ def execute(job: Job, how: How | None = None) -> Report:
                 show=how.progress,
             )
     except OSError as error:
-        raise OutputError(f"output {job.out}: {error}; what is finished is kept") from error
+        raise StageError(f"output {job.out}: {error}; what is finished is kept") from error
     _check(outcomes, job.out)
     return _report(job)
 
@@ -172,31 +173,41 @@ def leavings(job: Job, stage: Stage) -> list[Path]:
 
 
 def _create_arrays(job: Job) -> None:
-    store, run = job.store, job.run
-    geometry = Geometry(tuple(run["voxel_size_nm"]), tuple(run["offset_nm"]))
-    layout = {"shard": store.grid.block_shape, "geometry": geometry}
-    shape = store.grid.shape
+    store, run, out = job.store, job.run, job.out
     if run["source"] == "raw":
-        volume.create_output(
-            job.out, "affinities", lead=(3,), shape=shape, dtype="uint8", **layout
-        )
-    for name in ("basins", "fragments"):
-        volume.create_output(job.out, name, shape=shape, dtype="uint64", **layout)
-    levels = range(len(run["pyramid"]))
-    for level in levels:
-        factors = run["pyramid"][level]
-        coarse = tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))
-        size = tuple(s * f for s, f in zip(geometry.voxel_size_nm, factors, strict=True))
-        layout["geometry"] = Geometry(size, geometry.offset_nm)
-        volume.create_output(
-            job.out, f"segmentation/{level}", shape=coarse, dtype="uint64", **layout
-        )
+        _create(job, "affinities", lead=(3,), dtype="uint8")
+    _create(job, "basins")
+    _create(job, "fragments")
+    for level in range(len(run["pyramid"])):
+        _create(job, f"segmentation/{level}", factors=store.pyramid_factors(level))
     group.write_multiscales(
+        out,
+        [str(level) for level in range(len(run["pyramid"]))],
+        [zyx(factors) for factors in run["pyramid"]],
+        tuple(run["voxel_size_nm"]),
+        tuple(run["offset_nm"]),
+    )
+
+
+def _create(
+    job: Job,
+    name: str,
+    *,
+    lead: tuple[int, ...] = (),
+    dtype: str = "uint64",
+    factors: Zyx = (1, 1, 1),
+) -> None:
+    """One array of the run, `factors` times coarser than the volume."""
+    z, y, x = (s * f for s, f in zip(job.run["voxel_size_nm"], factors, strict=True))
+    volume.create_output(
         job.out,
-        [str(level) for level in levels],
-        [tuple(f) for f in run["pyramid"]],
-        geometry.voxel_size_nm,
-        geometry.offset_nm,
+        name,
+        lead=lead,
+        shape=zyx(-(-n // f) for n, f in zip(job.store.grid.shape, factors, strict=True)),
+        dtype=dtype,
+        shard=job.store.grid.block_shape,
+        voxel_size_nm=(z, y, x),
+        offset_nm=tuple(job.run["offset_nm"]),
     )
 
 

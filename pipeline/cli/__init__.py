@@ -1,0 +1,64 @@
+"""The command line: each command parses, calls one function of the library, prints what matters.
+
+Exit codes: 0 done; 1 blocks failed, what is finished is kept; 2 something to repair before work
+starts, nothing written; 130 stopped by Ctrl-C or SIGTERM, what is finished is kept.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+import sys
+
+import click
+
+from cadseg.errors import CadsegError, StageError
+
+COMMANDS = (
+    "predict",
+    "segment",
+    "plan",
+    "status",
+    "relabel",
+    "evaluate",
+    "weights",
+    "train",
+    "demo",
+)
+
+
+class _Commands(click.Group):
+    """Commands in the order of use, each in a file of its own that is read when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
+        return command
+
+
+@click.group(cls=_Commands)
+@click.version_option(package_name="cadseg")
+def cadseg() -> None:
+    """Segment the neurons in a volume of electron microscopy, however large."""
+
+
+def main() -> None:
+    """Run the command line; errors that a user can repair are one sentence on stderr."""
+    try:
+        cadseg.main(prog_name="cadseg", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except CadsegError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1 if isinstance(error, StageError) else 2)
+    except (KeyboardInterrupt, click.Abort):
+        command = shlex.join(["cadseg", *sys.argv[1:]])
+        click.echo(f"Stopped; what is finished is kept. To go on: {command}", err=True)
+        sys.exit(130)

@@ -1,0 +1,27 @@
+"""``cadseg evaluate``: scores against the truth."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+
+
+@click.command("evaluate")
+@click.argument("segmentation")
+@click.argument("ground_truth")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+def command(segmentation: str, ground_truth: str, as_json: bool) -> None:
+    """Score SEGMENTATION against GROUND_TRUTH (a Zarr array, or FILE.h5:DATASET), block by block."""
+    from cadseg.evaluate import evaluate
+
+    scores = evaluate(segmentation, ground_truth)
+    values = {"voi_sum": scores.voi_sum, **dataclasses.asdict(scores)}
+    if as_json:
+        click.echo(json.dumps(values))
+    else:
+        click.echo(
+            f"VOI split {scores.voi_split:.3f} + merge {scores.voi_merge:.3f} = "
+            f"{scores.voi_sum:.3f} bits, ARAND {scores.arand:.3f}"
+        )

@@ -1,0 +1,24 @@
+"""``cadseg segment``: affinities to segmentation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cadseg.pipeline.cli import predict
+from cadseg.pipeline.cli.options import how_options, request_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cadseg.pipeline.run import How
+
+
+@click.command("segment")
+@click.argument("affinities")
+@request_options(raw=False)
+@how_options
+def command(affinities: str, request: dict[str, Any], how: Callable[[], How]) -> None:
+    """Segment AFFINITIES, a Zarr array [3, z, y, x], uint8, or float in 0..1."""
+    predict.run(affinities, "affinities", request, how)

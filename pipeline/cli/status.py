@@ -1,0 +1,29 @@
+"""``cadseg status``: how far a run is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("status")
+@click.argument("out", type=click.Path(path_type=Path))
+def command(out: Path) -> None:
+    """Show how far the run in OUT is: blocks, speed, time left, the last errors."""
+    from cadseg.pipeline.run import opened
+    from cadseg.pipeline.stages import steps_of
+    from cadseg.pipeline.status import status
+
+    click.echo(f"{'step':<16}{'done':>8}{'failed':>8}{'left':>8}{'Mvoxel/s':>10}  time left")
+    steps = status(out, steps_of(opened(out)))
+    for step in steps:
+        left = "" if step.seconds_left is None else f"{step.seconds_left:.0f} s"
+        speed = step.voxels_per_second / 1e6
+        click.echo(
+            f"{step.step:<16}{step.done:>8}{step.failed:>8}{step.left:>8}{speed:>10.2f}  {left}"
+        )
+    for step in steps:
+        for failure in step.failures:
+            cell = ".".join(map(str, failure.cell))
+            click.echo(f"{step.step} block {cell}: {failure.error} (see {failure.log})")

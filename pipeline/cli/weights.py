@@ -1,0 +1,23 @@
+"""``cadseg weights``: weights files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group("weights")
+def command() -> None:
+    """Weights of the student network."""
+
+
+@command.command("import")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+def import_(checkpoint: Path, out: Path) -> None:
+    """Turn CHECKPOINT, one of the published CAD students, into OUT, a .safetensors file."""
+    from cadseg.models.weights import import_published
+
+    import_published(checkpoint, out)
+    click.echo(out)
