@@ -10,7 +10,6 @@ Axis letters: B pairs, Y X pixels; 2 stands for lower and upper section.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import h5py  # type: ignore[import-untyped]
@@ -81,27 +80,32 @@ def _mirrored(pair_2YX: NDArray[Any], size: int) -> NDArray[Any]:
 
 
 def _read(config: PairsConfig) -> tuple[Raw, NDArray[np.int32]]:
-    if not Path(config.path).is_file():
+    if not h5py.is_hdf5(config.path):
         raise VolumeError(f"volume {config.path}: no such file; accepted is an HDF5 file")
-    begin, end = config.sections
     with h5py.File(config.path) as file:
         raw, labels = (_dataset(file, name) for name in (config.raw, config.labels))
-        if raw.shape != labels.shape:
-            raise VolumeError(
-                f"volume {config.path}: {config.raw} has shape {raw.shape} and {config.labels} "
-                f"has {labels.shape}; accepted are equal shapes"
-            )
-        if not begin + 2 <= end <= len(raw):
-            raise VolumeError(
-                f"volume {config.path}: sections {begin} to {end} asked for, there are "
-                f"{len(raw)}; accepted are at least two sections of these"
-            )
-        if raw.dtype != np.uint8 or labels.dtype.kind not in "iu":
-            raise VolumeError(
-                f"volume {config.path}: raw is {raw.dtype} and labels are {labels.dtype}; "
-                "accepted are uint8 and integers"
-            )
-        return raw[begin:end], _renumbered(labels[begin:end])
+        _check(config, raw, labels)
+        sections = slice(*config.sections)
+        return raw[sections], _renumbered(labels[sections])
+
+
+def _check(config: PairsConfig, raw: h5py.Dataset, labels: h5py.Dataset) -> None:
+    if raw.shape != labels.shape:
+        raise VolumeError(
+            f"volume {config.path}: {config.raw} has shape {raw.shape} and {config.labels} "
+            f"has {labels.shape}; accepted are equal shapes"
+        )
+    begin, end = config.sections
+    if not begin + 2 <= end <= len(raw):
+        raise VolumeError(
+            f"volume {config.path}: sections {begin} to {end} asked for, there are "
+            f"{len(raw)}; accepted are at least two sections of these"
+        )
+    if raw.dtype != np.uint8 or labels.dtype.kind not in "iu":
+        raise VolumeError(
+            f"volume {config.path}: raw is {raw.dtype} and labels are {labels.dtype}; "
+            "accepted are uint8 and integers"
+        )
 
 
 def _renumbered(labels_ZYX: NDArray[Any]) -> NDArray[np.int32]:

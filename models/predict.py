@@ -110,6 +110,15 @@ def folded(student: Student) -> Student:
     return copied
 
 
+def device_kind(name: str) -> str:
+    """``cpu`` or ``cuda``, for ``auto`` whichever is there.
+
+    Raises:
+        CadsegError: no such device.
+    """
+    return _device(name).type
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,8 +1,9 @@
 """Weights files: a student's weights together with the configuration that rebuilds it.
 
-A file is safetensors: float32 tensors by name, and in the metadata ``config``, the
-`StudentConfig` as JSON, and ``card``, free text (may be empty). Loading needs nothing else and
-runs no code from the file. Batch norm's running statistics are part of the weights.
+A file is safetensors: float32 tensors by name, and in the metadata one entry ``cadseg``, a `Header`
+as JSON. (One entry, because safetensors writes several in random order, and equal weights shall be
+equal files.) Loading needs nothing else and runs no code from the file. Batch norm's running
+statistics are part of the weights.
 
 The checkpoints that CAD's authors published (PyTorch pickles; Liu et al., CVPR 2024) can be
 imported; reading them is limited to tensors and plain values.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import warnings
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from cadseg.config import Strict
 from cadseg.errors import WeightsError
 from cadseg.models.student import Student, StudentConfig
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 
+_ENTRY = "cadseg"  # of the metadata
 _COUNTER = "num_batches_tracked"  # of batch norm; plays no part in inference, so not kept
 
 # Where the authors' names differ from ours; longest first, applied to the beginning of a name.
@@ -51,10 +55,17 @@ _PUBLISHED = {
 }
 
 
+class Header(Strict):
+    """What a weights file says beside its tensors; `card` is free text, and may be empty."""
+
+    config: StudentConfig
+    card: str
+
+
 def save(path: Path, student: Student, card: str = "") -> None:
     """Write `student` to `path`, whole or not at all; `card` is free text about it."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _kept(student).items()}
-    metadata = {"config": student.config.model_dump_json(), "card": card}
+    metadata = {_ENTRY: Header(config=student.config, card=card).model_dump_json()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         temporary.write_bytes(safetensors_bytes(tensors, metadata=metadata))
@@ -69,30 +80,33 @@ def load(path: Path) -> Student:
     Raises:
         WeightsError: no such file, not a weights file, or tensors that are not the network's.
     """
+    config = header(path).config
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    return _student(config, tensors, path)
+
+
+def header(path: Path) -> Header:
+    """What the file says beside its tensors.
+
+    Raises:
+        WeightsError: not a weights file, or not one of ours.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            found = (file.metadata() or {}).get(_ENTRY)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read as a {SUFFIX} file: {error}") from None
-    if "config" not in metadata:
+    if found is None:
         raise WeightsError(
             f"{path} has no network configuration; accepted are files that cadseg wrote"
         )
     try:
-        config = StudentConfig.model_validate_json(metadata["config"])
+        return Header.model_validate_json(found)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise WeightsError(f"{path}: network configuration, {key}: {first['msg']}") from None
-    return _student(config, tensors, path)
-
-
-def card(path: Path) -> str:
-    """The free text that was saved with the weights."""
-    with safe_open(path, framework="pt") as file:
-        text: str = (file.metadata() or {}).get("card", "")
-        return text
+        raise WeightsError(f"{path}: the header's {key}: {first['msg']}") from None
 
 
 def import_published(checkpoint: Path, out: Path) -> None:
@@ -102,7 +116,9 @@ def import_published(checkpoint: Path, out: Path) -> None:
         WeightsError: not such a checkpoint, or one that would run code while it is read.
     """
     try:
-        tree = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of pickles that are refused right after
+            warnings.simplefilter("ignore", UserWarning)
+            tree = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise WeightsError(
             f"{checkpoint} would run code while it is read, or is no PyTorch checkpoint; "

@@ -1,0 +1,211 @@
+"""The student network, its affinities, and inference with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cadseg.errors import CadsegError
+from cadseg.models import weights
+from cadseg.models.affinity import affinities
+from cadseg.models.predict import Predictor, folded, predict_pairs
+from cadseg.models.student import HALO, Student, StudentConfig
+
+
+@pytest.fixture(scope="module")
+def student():
+    """A student of the usual size."""
+    return trained(StudentConfig())
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """A student with few filters: as deep, and as far-sighted, as one with many."""
+    return trained(StudentConfig(filters=4, embedding=4))
+
+
+def trained(config):
+    """A student whose batch norms are not the identity, as after training."""
+    torch.manual_seed(3)
+    made = Student(config).eval()
+    for norm in (m for m in made.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.uniform_(norm.bias, -0.2, 0.2)
+        norm.running_mean.uniform_(-0.1, 0.1)
+        norm.running_var.uniform_(0.05, 0.2)
+    return made
+
+
+def greys(*shape, seed=0):
+    """Random grey values."""
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_size(student):
+    """The network has as many parameters as the published one."""
+    assert sum(p.numel() for p in student.parameters()) == 900_816
+
+
+def test_cost():
+    """A pair of 256 x 256 sections costs as many multiplications as in the published network."""
+    macs = 0
+
+    def count(conv, _, output):
+        nonlocal macs
+        macs += output.numel() * conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]
+
+    student = Student(StudentConfig()).eval()
+    for conv in (m for m in student.modules() if isinstance(m, nn.Conv2d)):
+        conv.register_forward_hook(count)
+    with torch.inference_mode():
+        student(torch.zeros(1, 2, 256, 256))
+    assert macs == 4_615_831_552
+
+
+def test_embeds_both_sections(student):
+    """Each of the two sections gets an embedding of its own, of the section's size."""
+    with torch.inference_mode():
+        lower, upper = student(torch.rand(3, 2, 32, 48))
+    assert lower.shape == upper.shape == (3, 16, 32, 48)
+    assert not torch.equal(lower, upper)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 24, 32), (1, 2, 32, 40), (1, 1, 32, 32), (1, 2, 0, 16)])
+def test_shape_is_checked_at_the_entrance(student, shape):
+    """A wrong shape is refused with a sentence that says which shapes are accepted."""
+    with pytest.raises(ValueError, match="multiples of 16"):
+        student(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_far_pixels_do_not_matter(narrow, axis):
+    """Nothing at a distance of HALO or more changes the result by a single bit."""
+    length = 16 * 34
+    strip = torch.rand(1, 2, 16, length)
+    changed = strip.repeat(32, 1, 1, 1)
+    edges = range(256, 256 + 16)  # all positions relative to the poolings
+    for i, edge in enumerate(edges):
+        changed[2 * i, ..., edge:] = torch.rand(length - edge)
+        changed[2 * i + 1, ..., :edge] = torch.rand(edge)
+    both = torch.cat([strip, changed])
+    if axis == 1:
+        both = both.transpose(2, 3).contiguous()
+    with torch.inference_mode():
+        out = torch.cat(folded(narrow)(both), dim=1)
+    if axis == 1:
+        out = out.transpose(2, 3)
+    reached = 0
+    for i, edge in enumerate(edges):
+        above, below = (out[1 + 2 * i + k] != out[0] for k in (0, 1))
+        assert not above[..., : edge - HALO + 1].any()  # the nearest changed pixel is `edge`
+        assert not below[..., edge - 1 + HALO :].any()  # ... and here it is `edge` - 1
+        reached = max(reached, edge - int(above.any((0, 1)).nonzero().min()))
+    assert reached > HALO / 2, "the halo is far too wide, or this test sees nothing"
+
+
+def test_tiles_agree_where_they_overlap(narrow):
+    """A pixel far from the border has the same affinity in every tile that holds it."""
+    raw = greys(2, 32, 640)
+    near, far = raw[..., :512], raw[..., 128:]
+    one, two = (predict_pairs(folded(narrow), t[None]) for t in (near, far))
+    assert np.array_equal(one[..., 256:384], two[..., 128:256])
+
+
+def test_align_corners_breaks_that(narrow):
+    """With the authors' upsampling a pixel's value depends on the size of the tile."""
+    authors = Student(StudentConfig(filters=4, embedding=4, align_corners=True)).eval()
+    authors.load_state_dict(narrow.state_dict())
+    raw = torch.rand(1, 2, 16, 512)
+    with torch.inference_mode():
+        assert not torch.allclose(authors(raw)[0][..., :64], authors(raw[..., :400])[0][..., :64])
+        assert torch.allclose(
+            narrow(raw)[0][..., :64], narrow(raw[..., :400])[0][..., :64], atol=1e-5
+        )
+
+
+def test_affinities_join_a_pixel_to_its_lower_neighbour():
+    """The affinity of a pixel is the cosine with the pixel before it along z, y, and x."""
+    rng = np.random.default_rng(1)
+    lower, upper = rng.normal(size=(2, 2, 4, 5, 6))
+    affs = affinities(torch.from_numpy(lower), torch.from_numpy(upper)).numpy()
+
+    def cosine(a, b):
+        return max(0.0, float(a @ b) / float(np.linalg.norm(a) * np.linalg.norm(b)))
+
+    expected = np.zeros((2, 3, 5, 6))
+    for b, y, x in np.ndindex(2, 5, 6):
+        here = upper[b, :, y, x]
+        expected[b, 0, y, x] = cosine(here, lower[b, :, y, x])
+        expected[b, 1, y, x] = cosine(here, upper[b, :, y - 1, x]) if y else 0
+        expected[b, 2, y, x] = cosine(here, upper[b, :, y, x - 1]) if x else 0
+    assert affs.dtype == np.float32
+    assert np.allclose(affs, expected, atol=1e-6)
+
+
+def test_affinities_of_nothing_are_zero():
+    """Embeddings of length 0 give affinities of 0, not NaN."""
+    assert affinities(torch.zeros(1, 4, 3, 3), torch.zeros(1, 4, 3, 3)).eq(0).all()
+
+
+def test_affinities_do_not_see_lengths():
+    """Making an embedding longer or shorter changes no affinity."""
+    lower, upper = torch.randn(2, 1, 16, 8, 8)
+    factor = torch.rand(8, 8) * 9 + 0.1
+    assert torch.allclose(
+        affinities(lower, upper), affinities(lower * 3, upper * factor), atol=1e-6
+    )
+
+
+def test_folding_changes_nothing(student):
+    """The network without batch norm layers computes what the one with them does."""
+    raw = torch.rand(2, 2, 48, 32)
+    with torch.inference_mode():
+        before, after = student(raw), folded(student)(raw)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded(student).modules())
+    for one, two in zip(before, after, strict=True):
+        assert torch.allclose(one, two, atol=1e-4)
+
+
+def test_prediction_is_the_rounded_affinity(student):
+    """Predicted bytes are 255 times the affinity, rounded half to even."""
+    raw = greys(2, 2, 48, 64)
+    with torch.inference_mode():
+        exact = affinities(*student(torch.from_numpy(raw).float() / 255)).double().numpy() * 255
+    predicted = predict_pairs(student, raw)
+    assert predicted.dtype == np.uint8
+    assert predicted.shape == (2, 3, 48, 64)
+    assert np.abs(predicted - exact).max() < 0.5 + 1e-2
+    assert np.ptp(predicted) > 100
+
+
+def test_company_does_not_matter(student):
+    """A sample gives the same bytes whatever else is in its batch, and at every repetition."""
+    fast = folded(student).to(memory_format=torch.channels_last)
+    batch = greys(4, 2, 64, 64)
+    alone = predict_pairs(fast, batch)
+    for i in range(4):
+        others = greys(4, 2, 64, 64, seed=i + 1)
+        others[i] = batch[i]
+        assert np.array_equal(predict_pairs(fast, others)[i], alone[i])
+
+
+def test_predictor_reads_a_file(student, tmp_path):
+    """A predictor made of a weights file predicts what the student in it predicts."""
+    weights.save(tmp_path / "a.safetensors", student)
+    predictor = Predictor(tmp_path / "a.safetensors", threads=torch.get_num_threads())
+    raw = greys(1, 2, 32, 32)
+    difference = predictor(raw).astype(int) - predict_pairs(student, raw)
+    assert np.abs(difference).max() <= 1  # of rounding: the same sums in another order
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [({"device": "tpu"}, "accepted are auto, cpu"), ({"precision": "float16"}, "accepted")],
+)
+def test_predictor_refuses(student, tmp_path, options, problem):
+    """What the machine cannot do is refused with a sentence."""
+    weights.save(tmp_path / "a.safetensors", student)
+    with pytest.raises(CadsegError, match=problem):
+        Predictor(tmp_path / "a.safetensors", **options)
