@@ -125,7 +125,7 @@ def _rows(  # type: ignore[no-untyped-def]
 
 @nb.njit(nogil=True, cache=True)
 def _median(row, head, follow, bins, counts, half):  # type: ignore[no-untyped-def]
-    """Score of a row's median: the bin of the (n // 2 + 1)-th smallest maximum, as waterz has it."""
+    """Score of a row's median: the bin of the (n // 2 + 1)-th smallest maximum, as in waterz."""
     total = np.uint64(0)
     node = head[row]
     while node >= 0:
@@ -430,9 +430,7 @@ def _merge(  # type: ignore[no-untyped-def]
                             heap_score = np.concatenate((heap_score, np.empty_like(heap_score)))
                             heap_key = np.concatenate((heap_key, np.empty_like(heap_key)))
                             heap_row = np.concatenate((heap_row, np.empty_like(heap_row)))
-                        _push(
-                            heap_score, heap_key, heap_row, size, now[twin], key[twin], twin
-                        )
+                        _push(heap_score, heap_key, heap_row, size, now[twin], key[twin], twin)
                         size += 1
             hand = onward
     return (

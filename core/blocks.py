@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, SupportsInt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 Zyx = tuple[int, int, int]
 
 
-def zyx(values: object) -> Zyx:
+def zyx(values: Iterable[SupportsInt | str]) -> Zyx:
     """Any three numbers as a tuple of three ints."""
-    z, y, x = values  # type: ignore[misc]
+    z, y, x = values
     return int(z), int(y), int(x)
 
 

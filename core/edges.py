@@ -79,7 +79,7 @@ def faces_of(fragments: Ids, lower: Zyx, write: Roi, domain: Roi) -> Faces:
 
 
 def outer_faces(children: list[tuple[Roi, Faces]], write: Roi, domain: Roi) -> Faces:
-    """Fragments on the open faces of the block `write`, from those of the blocks that it is made of."""
+    """Fragments on the open faces of the block `write`, from those of the blocks inside it."""
     found = [(np.empty(0, np.uint64), 0)]
     for child, faces in children:
         for axis, side in open_sides(write, domain):

@@ -11,14 +11,16 @@ rows are parts of one original edge: sums and counts add, and the larger maximum
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cadseg.edges import Edges
-from cadseg.tables import Table
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cadseg.edges import Edges
+    from cadseg.tables import Table
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -32,7 +34,7 @@ class Graph:
         key_u, key_v: the row's key, uint64.
         sum, count: of the contact, uint64.
         width: histogram bins of each row, uint32; all 0 for the mean.
-        bin, bin_count: the bins of all rows one after another, ascending in a row, and their counts.
+        bin, bin_count: bins of all rows one after another, ascending in a row, and their counts.
     """
 
     u: Ids
@@ -113,7 +115,8 @@ def joined(parts: Sequence[Graph]) -> Graph:
         bins = bins.copy()
         parted = np.diff(np.append(first, again.size)) > 1
         bins[kept.starts[:-1][parted]] = tops[parted]
-        assert (graph.width[again] == 1).all() and place.size == first.size
+        assert (graph.width[again] == 1).all()
+        assert place.size == first.size
     return Graph(
         u=kept.u,
         v=kept.v,

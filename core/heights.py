@@ -20,6 +20,8 @@ from typing import Any
 import numba as nb
 import numpy as np
 
+Heights = np.ndarray[Any, np.dtype[np.int32]]
+
 DISTANCE_UNIT = 16
 """Steps per voxel in which distances are rounded."""
 
@@ -41,7 +43,7 @@ def heights(
     sigma: float,
     boundary_weight: float,
     first: tuple[bool, bool] = (True, True),
-) -> np.ndarray[Any, np.dtype[np.int32]]:
+) -> Heights:
     """Heights [z, y, x] int32 of `affinities` [2, z, y, x], in units of 1 / HEIGHT_UNIT voxels.
 
     Args:
@@ -54,7 +56,7 @@ def heights(
     top = int(np.iinfo(affinities.dtype).max)
     squares = np.arange(distance_clip * distance_clip + 1)
     distances = np.rint(np.sqrt(squares) * DISTANCE_UNIT).astype(np.int32)
-    return _heights(
+    field: Heights = _heights(
         affinities,
         top,
         distance_clip,
@@ -64,17 +66,18 @@ def heights(
         first[0],
         first[1],
     )
+    return field
 
 
 def _radius(sigma: float) -> int:
     return math.ceil(4 * sigma)
 
 
-def _gaussian(sigma: float) -> np.ndarray[Any, np.dtype[np.int32]]:
+def _gaussian(sigma: float) -> Heights:
     """Integer weights of a Gaussian cut off at four sigma, summing to _WEIGHT_SUM."""
     offsets = np.arange(-_radius(sigma), _radius(sigma) + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    whole = np.rint(weights / weights.sum() * _WEIGHT_SUM).astype(np.int32)
+    whole: Heights = np.rint(weights / weights.sum() * _WEIGHT_SUM).astype(np.int32)
     whole[len(whole) // 2] += _WEIGHT_SUM - whole.sum()
     return whole
 

@@ -11,21 +11,21 @@ the cut of the block above, as a table of (fragment, segment).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba as nb
 import numpy as np
 
-from cadseg.agglomerate import Merges
 from cadseg.fragments import follow, lookup
 from cadseg.scores import scores
+
+if TYPE_CHECKING:
+    from cadseg.agglomerate import Merges
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
 
 
-def cut(
-    merges: Merges, above: tuple[Ids, Ids], *, threshold: int, half: int
-) -> tuple[Ids, Ids]:
+def cut(merges: Merges, above: tuple[Ids, Ids], *, threshold: int, half: int) -> tuple[Ids, Ids]:
     """What the clusters of a block become: sorted (fragment, segment), without those that stay.
 
     Args:

@@ -2,7 +2,7 @@
 
 The score of an edge is a fraction: for the mean affinity sum / count, for the median of maxima
 bin / 1, both in units of the affinities' dtype (255 is 1.0 for uint8). It is compared as the
-fixed-point number ``floor(sum / count * 2**f)``, where f fills 64 bits (56 for uint8). Two different
+fixed-point number ``floor(sum / count * 2**f)``, where f fills 64 bits (56 for uint8). Two unequal
 fractions become the same number only when the product of their counts exceeds 2**f, and the floor
 of a mean still lies between the floors of its parts, so merging stays reducible in any case.
 """
@@ -22,7 +22,8 @@ LARGEST_COUNT = 1 << 36
 
 def half_bits(dtype: Any) -> int:
     """Half the number f of fraction bits for affinities of `dtype`."""
-    return (64 - 8 * np.dtype(dtype).itemsize) // 2
+    bits: int = 8 * np.dtype(dtype).itemsize
+    return (64 - bits) // 2
 
 
 def at_least(threshold: float, dtype: Any) -> int:
@@ -30,8 +31,8 @@ def at_least(threshold: float, dtype: Any) -> int:
 
     A threshold is meant as it is written: 0.1 is one tenth.
     """
-    top = int(np.iinfo(dtype).max)
-    return math.ceil(Fraction(repr(float(threshold))) * top * 2 ** (2 * half_bits(dtype)))
+    one = int(np.iinfo(dtype).max) << (2 * half_bits(dtype))
+    return math.ceil(Fraction(repr(float(threshold))) * one)
 
 
 @nb.njit(nogil=True, cache=True)

@@ -7,13 +7,15 @@ the writer's, and writers sort, so that equal tables are equal files.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 Table = dict[str, np.ndarray[Any, Any]]
 
@@ -35,7 +37,7 @@ def read(path: Path) -> Table:
 
 
 def replace(path: Path, data: bytes | memoryview) -> None:
-    """Put `data` at `path` under a temporary name, then rename: readers see all of it or nothing."""
+    """Put `data` at `path` by renaming a temporary file: readers see all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -1,19 +1,21 @@
 """The network's tiles: a grid in y and x from the volume's origin, each with a halo of context.
 
 The halo ends at the volume's border, which is where the network sees its own zero padding. The
-volume is first padded, by reflection at its far ends, to a multiple of the network's stride. So what
-a tile sees depends on the tile alone, not on the block that asks for it.
+volume is first padded, by reflection at its far ends, to a multiple of the network's stride. So
+what a tile sees depends on the tile alone, not on the block that asks for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cadseg.blocks import Roi, Zyx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 STRIDE = 16
 """The network halves its input four times."""

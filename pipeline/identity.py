@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cadseg import __version__
-from cadseg.pipeline.stages import Stage
+
+if TYPE_CHECKING:
+    from cadseg.pipeline.stages import Stage
 
 Json = dict[str, Any]
 

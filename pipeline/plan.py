@@ -51,8 +51,24 @@ def plan(job: Job, workers: int = 1) -> Plan:
     """What the run `job` would take with so many workers; touches no data, writes nothing."""
     store = job.store
     steps = tuple(
-        StepPlan(step.name, store.grid.count(step.level), store.grid.block(step.level, next(store.grid.cells(step.level))).write.size, 0, 0, 0)
+        StepPlan(
+            step.name,
+            store.grid.count(step.level),
+            store.grid.block(step.level, next(store.grid.cells(step.level))).write.size,
+            0,
+            0,
+            0,
+        )
         for step in steps_of(store, job.until)
     )
     there = next(p for p in (job.out.absolute(), *job.out.absolute().parents) if p.exists())
-    return Plan(job.out, workers, steps, 0, 0, shutil.disk_usage(there).free, 0, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return Plan(
+        job.out,
+        workers,
+        steps,
+        0,
+        0,
+        shutil.disk_usage(there).free,
+        0,
+        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+    )

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,8 +22,12 @@ from cadseg.errors import ConfigError, IdentityError, OutputError, VolumeError
 from cadseg.pipeline.identity import changes, identities
 from cadseg.pipeline.stages import Stage, stages_of
 from cadseg.tiles import STRIDE
-from cadseg.volume import Volume
 from cadseg.workers.store import RUN_FILE, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cadseg.volume import Volume
 
 Source = Literal["raw", "affinities"]
 Json = dict[str, Any]
@@ -127,7 +130,8 @@ def _check_config(config: Config) -> None:
     for key, values in (("tile", config.predict.tile), ("halo", (config.predict.halo,))):
         if any(value % STRIDE for value in values):
             raise ConfigError(
-                f"predict.{key} is {', '.join(map(str, values))}; accepted are multiples of {STRIDE}"
+                f"predict.{key} is {', '.join(map(str, values))}; accepted are multiples of "
+                f"{STRIDE}"
             )
     threshold, floor = config.segment.threshold, config.agglomerate.min_affinity
     if threshold < floor:
@@ -256,5 +260,3 @@ def _steps_done(out: Path, stage: Stage, store: Store, was: Mapping[str, Any]) -
     """Steps of a stage that have any record."""
     steps = {step.name for run in (store, Store(out, was)) for step in stage.steps(run)}
     return [step for step in steps if any((out / "records" / step).glob("*.json"))]
-
-

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
+LOOK = 0.1  # seconds; updates that are closer together are of one look
+
 
 @dataclass
 class _Step:
@@ -30,11 +32,11 @@ class Progress:
         self._quiet = quiet
         self._steps: dict[str, _Step] = {}
         self._bars: RichProgress | None = None
-        self._last = 0.0
+        self._now = self._before = 0.0
 
     def start(self, step: str, *, done: int, total: int, voxels: int) -> None:
         """A step begins with `done` of `total` blocks, and `voxels` to do."""
-        self._last = time.monotonic()
+        self._now = self._before = time.monotonic()
         if not self._quiet and sys.stdout.isatty() and sys.stderr.isatty() and not self._bars:
             columns = ("{task.description}", BarColumn(), MofNCompleteColumn())
             text = TextColumn("{task.fields[speed]}")
@@ -48,10 +50,12 @@ class Progress:
     def update(self, step: str, *, done: int, voxels: int) -> None:
         """So many blocks are done, with so many voxels in this run."""
         known = self._steps[step]
-        # a step's time runs from the last block of any step before its own first one
-        known.started = known.started or self._last
-        self._last = time.monotonic()
-        text = speed(voxels, known.voxels, self._last - known.started)
+        now = time.monotonic()
+        if now - self._now > LOOK:
+            self._before, self._now = self._now, now
+        # a step's time runs from the last look at which it had no block done
+        known.started = known.started or self._before
+        text = speed(voxels, known.voxels, now - known.started)
         if self._bars is not None and known.bar is not None:
             self._bars.update(known.bar, completed=done, speed=text)
         elif done == known.total and not self._quiet:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from cadseg.pipeline.progress import Progress
 from cadseg.pipeline.schedule import StepOutcome, run_steps
 from cadseg.pipeline.stages import Stage, steps_of
 from cadseg.workers.store import RUN_FILE, Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -229,9 +232,7 @@ def _report(job: Job) -> Report:
     if job.until not in (None, "segment"):
         return Report(job.out, None)
     warning = _percolation(job.store)
-    return Report(
-        job.out, job.out / "segmentation" / "0", () if warning is None else (warning,)
-    )
+    return Report(job.out, job.out / "segmentation" / "0", () if warning is None else (warning,))
 
 
 def _percolation(store: Store) -> str | None:
@@ -256,5 +257,3 @@ def _percolation(store: Store) -> str | None:
         f"segment {largest} holds {voxels[largest] / total:.0%} of the volume: neurons have "
         "probably run together; try a higher threshold, as in cadseg relabel --threshold"
     )
-
-

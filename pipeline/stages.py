@@ -7,13 +7,17 @@ one block holds everything, and down again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cadseg import fragments, heights
-from cadseg.blocks import Zyx
 from cadseg.workers.process import Step
-from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cadseg.blocks import Zyx
+    from cadseg.workers.store import Store
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,13 @@ def _raw(store: Store) -> tuple[str, ...]:
 STAGES = (
     Stage(
         "predict",
-        reads=("predict.tile", "predict.halo", "predict.batch", "predict.threads", "volume.grey_range"),
+        reads=(
+            "predict.tile",
+            "predict.halo",
+            "predict.batch",
+            "predict.threads",
+            "volume.grey_range",
+        ),
         arrays=("affinities",),
         tables=(),
         steps=_predict,

@@ -191,7 +191,10 @@ def follow(server: subprocess.Popen[bytes], watch: Watch, stop: Sequence[int], l
             started = time.monotonic()
             watch.look()
             hopeless = watch.hopeless()
-            time.sleep(max(POLL, 10 * (time.monotonic() - started)))
+            cost = time.monotonic() - started
+            until = started + max(POLL, 10 * cost)
+            while server.poll() is None and not stop and time.monotonic() < until:
+                time.sleep(0.05)
         code = server.poll()
         watch.look()
     finally:

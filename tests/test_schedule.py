@@ -344,7 +344,7 @@ def _goes_on(out: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("delay", [0.0, 0.3, 0.8, 1.3, 1.8, 2.5, 3.5, 5.0])
+@pytest.mark.parametrize("delay", [0.0, 0.5, 1.2, 2.0, 4.0])
 def test_no_moment_is_bad_for_a_signal(tmp_path: Path, number: int, delay: float) -> None:
     """Whenever the signal comes, no process is left, and the next run ends with all blocks."""
     out = toy_run.folder(tmp_path, shape=(40, 40, 40), sleep=0.05)
@@ -365,7 +365,7 @@ def test_no_moment_is_bad_for_a_signal(tmp_path: Path, number: int, delay: float
 @pytest.mark.slow
 def test_random_errors_are_repaired(tmp_path: Path) -> None:
     """Of 1,000 blocks whose reads fail at random in 2.5 % of all attempts, every one is done."""
-    out = toy_run.folder(tmp_path, shape=(100, 100, 100), fail=0.025)
+    out = toy_run.folder(tmp_path, shape=(100, 100, 100), fail=0.025, seed=0)
     found = run_steps(out, [toy_run.step("a")], workers=2, show=QUIET)
     assert counts(found) == {"a": (1000, 0, 0)}
 

@@ -3,8 +3,8 @@
 ``toy.json`` in the run's folder says how: ``sleep`` seconds per block; ``fail`` and ``die``, the
 shares of attempts that raise or kill their process; ``always``, steps whose blocks always raise;
 ``bad`` and ``killer``, blocks that always raise or kill; ``hang``, ``kill`` and ``crash``, blocks
-whose first attempt does so. Every attempt appends a line to ``toy.log``: step, cell, when it began
-and ended, process, and how it went.
+whose first attempt does so; ``seed``, of the random ones. Every attempt appends a line to
+``toy.log``: step, cell, when it began and ended, process, and how it went.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _attempts(store: Store, name: str) -> int:
 
 
 def _misbehave(ways: dict[str, Any], name: str, number: int) -> None:
-    chance = random.Random(f"{name} {number}").random()
+    chance = random.Random(f"{ways.get('seed', 0)} {name} {number}").random()
     if chance < ways.get("fail", 0):
         raise OSError(5, "the disk had a moment", name)
     if name[0] in ways.get("always", ()) or name in ways.get("bad", ()):

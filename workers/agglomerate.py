@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cadseg import graph, scores
 from cadseg.agglomerate import agglomerate
-from cadseg.blocks import Block
 from cadseg.edges import Edges, Faces, outer_faces
-from cadseg.graph import Graph
-from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from cadseg.blocks import Block
+    from cadseg.graph import Graph
+    from cadseg.workers.store import Store
 
 
 def run(block: Block, store: Store) -> dict[str, int]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from cadseg import fragments, heights
-from cadseg.blocks import Block
-from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from cadseg.blocks import Block
+    from cadseg.workers.store import Store
 
 
 def run(block: Block, store: Store) -> dict[str, int]:

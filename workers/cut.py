@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from cadseg import merges, scores
 from cadseg.agglomerate import Merges
-from cadseg.blocks import Block
-from cadseg.fragments import Ids
-from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from cadseg.blocks import Block
+    from cadseg.fragments import Ids
+    from cadseg.workers.store import Store
 
 
 def run(block: Block, store: Store) -> dict[str, int]:

@@ -8,7 +8,7 @@ block. Section 0 is paired with itself.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,9 @@ from cadseg.blocks import Block, Roi
 from cadseg.models import weights
 from cadseg.models.predict import Predictor
 from cadseg.tiles import Tile, inside, padded, tiles
-from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from cadseg.workers.store import Store
 
 
 def run(block: Block, store: Store) -> dict[str, int]:
@@ -53,7 +55,9 @@ def _predict(
     (y0, y1), (x0, x1) = tile.core
     here = Roi((begin, y0, x0), (end, y1, x1)).clipped(write)
     source = here.slices((first, tile.window[0][0], tile.window[1][0]))
-    out[(slice(None), *here.slices(write.begin))] = affinities.swapaxes(0, 1)[(slice(None), *source)]
+    out[(slice(None), *here.slices(write.begin))] = affinities.swapaxes(0, 1)[
+        (slice(None), *source)
+    ]
 
 
 def _predictor(store: Store) -> Predictor:

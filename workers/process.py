@@ -6,10 +6,14 @@ import functools
 import importlib
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cadseg.blocks import Zyx
 from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cadseg.blocks import Zyx
 
 
 @dataclass(frozen=True)

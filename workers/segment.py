@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from cadseg.blocks import Block
+from typing import TYPE_CHECKING
+
 from cadseg.merges import relabelled, sizes
 from cadseg.workers.cut import cut_of
-from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from cadseg.blocks import Block
+    from cadseg.workers.store import Store
 
 
 def run(block: Block, store: Store) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Everything a block can read and write: one run's folder, opened once per worker process.
 
 A run's folder holds ``run.json`` (the config, the grid and the identity of each stage), a Zarr
-array per array-valued stage, Parquet tables under ``graph/``, and under ``records/`` one done-record
+array per array-valued stage, Parquet tables under ``graph/``, and under ``records/`` a done-record
 per block: written after the block's data, small, with counts and a checksum. A block is done when
 its record is there and carries the identity that its stage has now.
 """
@@ -12,18 +12,21 @@ import functools
 import json
 import time
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cadseg import config as configs
 from cadseg import inputs, tables, volume
 from cadseg.blocks import Block, Grid, Roi, Zyx, zyx
-from cadseg.config import Config
-from cadseg.tables import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from cadseg.config import Config
+    from cadseg.tables import Table
 
 RUN_FILE = "run.json"
 
@@ -78,7 +81,7 @@ class Store:
     @property
     def affinity_dtype(self) -> np.dtype[Any]:
         """The unsigned type in which affinities are counted."""
-        return np.dtype(self.run["affinity_dtype"])
+        return np.dtype(str(self.run["affinity_dtype"]))
 
     @functools.cached_property
     def mask(self) -> volume.Volume | None:
@@ -127,7 +130,9 @@ class Store:
         """The table `kind` of the block at `cell` of `level`."""
         return tables.read(self.table_path(kind, level, cell))
 
-    def write_table(self, kind: str, block: Block, table: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    def write_table(
+        self, kind: str, block: Block, table: Mapping[str, np.ndarray[Any, Any]]
+    ) -> None:
         """Write the table `kind` of `block`."""
         tables.write(self.table_path(kind, block.level, block.cell), table)
         for column in table.values():

@@ -16,17 +16,11 @@ if TYPE_CHECKING:
 
 
 @click.command("demo")
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path),
-    default=Path("cadseg-demo"),
-    show_default=True,
-    help="For the volume, the run and the picture.",
-)
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("cadseg-demo"))
 @click.option("--small", is_flag=True, help="Only a corner of the volume.")
 @how_options
 def command(folder: Path, small: bool, how: Callable[[], How]) -> None:
-    """Segment a real EM volume, score it and draw it."""
+    """Segment a real EM volume in FOLDER (cadseg-demo, if not given), score it and draw it."""
     from cadseg.pipeline.demo import demo
 
     made = demo(folder, small, how())

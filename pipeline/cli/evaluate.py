@@ -13,7 +13,7 @@ import click
 @click.argument("ground_truth")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
 def command(segmentation: str, ground_truth: str, as_json: bool) -> None:
-    """Score SEGMENTATION against GROUND_TRUTH (a Zarr array, or FILE.h5:DATASET), block by block."""
+    """Score SEGMENTATION against GROUND_TRUTH, a Zarr array or FILE.h5:DATASET, block by block."""
     from cadseg.evaluate import evaluate
 
     scores = evaluate(segmentation, ground_truth)

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 @click.option("--affinities", is_flag=True, help="VOLUME holds affinities, as for cadseg segment.")
 @request_options(raw=True)
 @how_options
-def command(
-    volume: str, affinities: bool, request: dict[str, Any], how: Callable[[], How]
-) -> None:
+def command(volume: str, affinities: bool, request: dict[str, Any], how: Callable[[], How]) -> None:
     """Show what segmenting VOLUME would take: blocks, memory, disk. Writes nothing."""
     from cadseg.pipeline.plan import plan
     from cadseg.pipeline.prepare import prepare

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cadseg import config as configs
 from cadseg.blocks import Block, Grid, Roi, Zyx
 from cadseg.pipeline.stages import steps_of
-from cadseg.tables import Table
 from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from cadseg.tables import Table
 
 
 class MemoryStore(Store):
