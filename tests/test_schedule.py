@@ -176,7 +176,7 @@ def test_a_dying_or_hanging_worker_costs_one_attempt(tmp_path: Path) -> None:
     """Blocks that kill, crash or hang their process once are done; one that always does fails."""
     ways = {"kill": ["a-0.0.0"], "crash": ["a-0.1.0"], "hang": ["a-1.0.1"], "killer": ["a-1.1.1"]}
     out = toy_run.folder(tmp_path, **ways)
-    found = run_steps(out, [toy_run.step("a")], workers=2, retries=1, timeout=2, show=QUIET)
+    found = run_steps(out, [toy_run.step("a")], workers=2, retries=1, timeout=4, show=QUIET)
     tried = {path.name: path.read_text() for path in (out / "toy-attempts").iterdir()}
     assert sorted(tried.values()) == ["."] * 4 + [".."] * 4
     assert counts(found) == {"a": (7, 1, 0)}
@@ -191,7 +191,7 @@ def test_a_bug_in_every_block_ends_the_run(tmp_path: Path, serial: bool) -> None
     started = time.monotonic()
     steps = [toy_run.step("a"), toy_run.step("b", "a")]
     found = run_steps(out, steps, workers=2, serial=serial, show=QUIET)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     assert 3 <= found["a"].failed < 700
     assert found["b"].left == 1000
     with pytest.raises(StageError, match="blocks failed"):
@@ -231,7 +231,7 @@ def test_nothing_to_do_takes_no_time(tmp_path: Path) -> None:
         store.write_record("a", "toy", store.grid.block(0, cell), {}, time.monotonic())
     started = time.monotonic()
     check(run_steps(out, [step], workers=2, show=QUIET))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert not (out / "toy.log").exists()
 
 
