@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cadseg import config as configs
+from cadseg import graph
 from cadseg.blocks import Block, Grid, Roi, Zyx
+from cadseg.edges import Edges
 from cadseg.pipeline.stages import steps_of
 from cadseg.workers.store import Store
 
@@ -68,6 +70,26 @@ class MemoryStore(Store):
                 block = self.grid.block(step.level, cell, step.halo)
                 importlib.import_module(step.work).run(block, self)
         return self
+
+    def edges(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
+        """Rows (u, v, sum, count, max) of the graph, sorted, those of all blocks joined."""
+        tables = [table for (kind, *_), table in self.tables.items() if kind == "edges"]
+        rows = graph.joined([graph.from_edges(Edges(**table), "median") for table in tables])
+        return np.stack([rows.u, rows.v, rows.sum, rows.count, rows.bin.astype(np.uint64)], 1)
+
+    def merges(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
+        """Rows (fragment, parent, sum, count) of the merge tree, sorted."""
+        return self.column("merges", "fragment", "parent", "sum", "count")
+
+    @property
+    def results(self) -> dict[str, np.ndarray[Any, Any]]:
+        """What a run is for."""
+        return {
+            "fragments": self.arrays["fragments"],
+            "edges": self.edges(),
+            "merges": self.merges(),
+            "segmentation": self.arrays["segmentation/0"],
+        }
 
     def column(self, kind: str, *names: str, level: int | None = None) -> np.ndarray[Any, Any]:
         """Sorted rows [n, len(names)] of a table, of all its blocks together."""

@@ -1,0 +1,222 @@
+"""The method once more, as literally as it is written down: slow, without blocks, without tricks.
+
+Everything works on the domain as one array. `begin` is its place in the full volume of `shape`,
+which gives the ids.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Voxel = tuple[int, int, int]
+Edge = tuple[int, int]
+Contact = tuple[int, int, int]  # sum, count and max of the affinities between two fragments
+Merge = tuple[int, int, int, int]  # fragment, parent, and the score: sum, count
+
+STEPS = 16  # per voxel of distance
+WEIGHTS = 4096  # sum of the Gaussian's
+SHIFT = 5
+
+
+# heights -----------------------------------------------------------------------------------------
+
+
+def heights(affinities: Array, clip: int, sigma: float, boundary_weight: float) -> Array:
+    """Heights [z, y, x] of the y and x affinities [2, z, y, x] of a whole domain."""
+    top = int(np.iinfo(affinities.dtype).max)
+    planes = [_plane(section, top, clip, boundary_weight) for section in affinities.swapaxes(0, 1)]
+    return np.stack([_smoothed(plane, sigma) for plane in planes])
+
+
+def belief(section: Array, top: int) -> Array:
+    """The sum of a section's y and x affinities, [2, y, x] to [y, x].
+
+    The first row's y affinity is the second's, the first column's x affinity the second's; where
+    there is no second, certainty.
+    """
+    along_y, along_x = section.astype(np.int64)
+    _, height, width = section.shape
+    both = np.empty((height, width), np.int64)
+    for y, x in itertools.product(range(height), range(width)):
+        row, column = max(y, 1), max(x, 1)
+        up = along_y[row, x] if height > 1 else top
+        left = along_x[y, column] if width > 1 else top
+        both[y, x] = up + left
+    return both
+
+
+def _plane(section: Array, top: int, clip: int, boundary_weight: float) -> Array:
+    both = belief(section, top)
+    inside = both > top
+    plane = np.empty(both.shape, np.int64)
+    for y, x in np.ndindex(both.shape):
+        others = np.argwhere(inside != inside[y, x])
+        squares = ((others - (y, x)) ** 2).sum(1)
+        square = min([clip * clip, *squares.tolist()])
+        distance = round(math.sqrt(square) * STEPS)
+        plane[y, x] = distance if inside[y, x] else -distance
+        lack = Fraction(2 * top - int(both[y, x]), 2 * top)
+        plane[y, x] -= math.floor(round(boundary_weight * STEPS) * lack)
+    return plane
+
+
+def gaussian(sigma: float) -> Array:
+    """Integer weights of a Gaussian, cut off at four sigma."""
+    radius = math.ceil(4 * sigma)
+    real = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(-radius, radius + 1)]
+    weights = np.array([round(w / sum(real) * WEIGHTS) for w in real])
+    weights[radius] += WEIGHTS - weights.sum()
+    return weights
+
+
+def _smoothed(plane: Array, sigma: float) -> Array:
+    weights = gaussian(sigma)
+    radius = len(weights) // 2
+    padded = np.pad(plane, radius, mode="edge")
+    out = np.empty(plane.shape, np.int64)
+    for y, x in np.ndindex(plane.shape):
+        window = padded[y : y + 2 * radius + 1, x : x + 2 * radius + 1]
+        out[y, x] = int(weights @ window @ weights) >> SHIFT
+    return out
+
+
+# fragments ---------------------------------------------------------------------------------------
+
+
+def fragments(field: Array, begin: Voxel, shape: Voxel, mask: Array | None = None) -> Array:
+    """Every voxel's top, as the top's linear index in the full volume plus one; 0 off the mask."""
+    mask = np.ones(field.shape, bool) if mask is None else mask != 0
+    out = np.zeros(field.shape, np.uint64)
+    for z, y, x in np.argwhere(mask).tolist():
+        here, up = None, (z, y, x)
+        while here != up:
+            here, up = up, _best(field, mask, up, begin, shape)
+        out[z, y, x] = number(here, begin, shape)
+    return out
+
+
+def number(voxel: Voxel, begin: Voxel, shape: Voxel) -> int:
+    """Linear index in the full volume, plus one."""
+    z, y, x = (v + b for v, b in zip(voxel, begin, strict=True))
+    return (z * shape[1] + y) * shape[2] + x + 1
+
+
+def _best(field: Array, mask: Array, voxel: Voxel, begin: Voxel, shape: Voxel) -> Voxel:
+    """The best of a voxel and its neighbours in the section, by height, then index."""
+    z, y, x = voxel
+    near = [(z, y, x), (z, y - 1, x), (z, y, x - 1), (z, y, x + 1), (z, y + 1, x)]
+    _, height, width = field.shape
+    near = [v for v in near if 0 <= v[1] < height and 0 <= v[2] < width and mask[v]]
+    return max(near, key=lambda v: (field[v], number(v, begin, shape)))
+
+
+# edges -------------------------------------------------------------------------------------------
+
+
+def edges(affinities: Array, ids: Array) -> dict[Edge, Contact]:
+    """All contacts of two fragments, from all pairs of voxels."""
+    found: dict[Edge, Contact] = {}
+    for z, y, x in np.ndindex(ids.shape):
+        for axis, lower in enumerate([(z - 1, y, x), (z, y - 1, x), (z, y, x - 1)]):
+            if min(lower) < 0:
+                continue
+            one, other = int(ids[lower]), int(ids[z, y, x])
+            if one == other or 0 in (one, other):
+                continue
+            affinity = int(affinities[axis, z, y, x])
+            pair = (min(one, other), max(one, other))
+            total, count, largest = found.get(pair, (0, 0, 0))
+            found[pair] = (total + affinity, count + 1, max(largest, affinity))
+    return found
+
+
+# agglomeration -----------------------------------------------------------------------------------
+
+
+class Between:
+    """What is known between two clusters: all their original edges."""
+
+    def __init__(self, pair: Edge, contact: Contact) -> None:
+        """One original edge."""
+        self.key = pair
+        self.sum, self.count, largest = contact
+        self.maxima = [largest]
+
+    def absorb(self, other: Between) -> None:
+        """Both as one, whose key is the larger."""
+        self.key = max(self.key, other.key)
+        self.sum += other.sum
+        self.count += other.count
+        self.maxima = sorted(self.maxima + other.maxima)
+
+    def score(self, scoring: str) -> tuple[int, int]:
+        """Sum and count of the mean, or the median and 1."""
+        if scoring == "mean":
+            return self.sum, self.count
+        return self.maxima[len(self.maxima) // 2], 1
+
+
+def greedy(graph: dict[Edge, Contact], scoring: str, floor: Fraction) -> list[Merge]:
+    """Merge the best edge of the whole graph until it is below `floor`, in the affinities' units.
+
+    The best has the highest score, among equals the smallest key. A cluster is named by its
+    smallest fragment.
+    """
+    between = {pair: Between(pair, contact) for pair, contact in graph.items()}
+    queue = [(_rank(edge, scoring), pair) for pair, edge in between.items()]
+    heapq.heapify(queue)
+    near: dict[int, set[int]] = {}
+    for u, v in between:
+        near.setdefault(u, set()).add(v)
+        near.setdefault(v, set()).add(u)
+    merges = []
+    while queue:
+        rank, best = heapq.heappop(queue)
+        if best not in between or rank != _rank(between[best], scoring):
+            continue  # has changed since
+        if -rank[0] < floor:
+            break
+        parent, fragment = best
+        merges.append((fragment, parent, *between[best].score(scoring)))
+        near[fragment].discard(parent)
+        near[parent].discard(fragment)
+        del between[best]
+        for other in near.pop(fragment):
+            near[other].discard(fragment)
+            moved = between.pop(_pair(fragment, other))
+            pair = _pair(parent, other)
+            if pair in between:
+                between[pair].absorb(moved)
+            else:
+                between[pair] = moved
+                near[parent].add(other)
+                near[other].add(parent)
+            heapq.heappush(queue, (_rank(between[pair], scoring), pair))
+    return merges
+
+
+def _pair(a: int, b: int) -> Edge:
+    return min(a, b), max(a, b)
+
+
+def _rank(edge: Between, scoring: str) -> tuple[Fraction, Edge]:
+    return -Fraction(*edge.score(scoring)), edge.key
+
+
+def segments(ids: Array, merges: list[Merge]) -> Array:
+    """Fragments as segments: the merges done one after the other."""
+    parent = {fragment: parent for fragment, parent, *_ in merges}
+
+    def root(fragment: int) -> int:
+        while fragment in parent:
+            fragment = parent[fragment]
+        return fragment
+
+    return np.array([root(f) for f in ids.ravel().tolist()], np.uint64).reshape(ids.shape)
