@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cadseg.blocks import Grid, Zyx, zyx
 from cadseg.pipeline.attempt import attempt
+from cadseg.workers import process
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -71,6 +72,7 @@ def run_serial(
         retries: how often a failed block is tried again.
         order: seed that shuffles the blocks; None for the order of the steps and the grid.
     """
+    process._store.cache_clear()  # an earlier run in this process may have had another run.json
     done = watch.done
     todo = [
         (step, cell)

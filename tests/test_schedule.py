@@ -222,6 +222,17 @@ def test_the_records_say_what_is_done(tmp_path: Path) -> None:
     assert sorted(again) == ["a-0.0.1", "a-1.0.1"]
 
 
+@pytest.mark.parametrize("serial", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_changed_stage_is_done_again(tmp_path: Path, serial: bool) -> None:
+    """Where a stage is of something else than before, all its blocks are computed again."""
+    out, step = toy_run.folder(tmp_path), toy_run.step("a")
+    check(run_steps(out, [step], workers=2, serial=serial, show=QUIET))
+    run = out / "run.json"
+    run.write_text(run.read_text().replace("abc", "xyz"))
+    check(run_steps(out, [step], workers=2, serial=serial, show=QUIET))
+    assert {path.read_text() for path in (out / "toy-attempts").iterdir()} == {".."}
+
+
 def test_nothing_to_do_takes_no_time(tmp_path: Path) -> None:
     """A finished run of thousands of blocks is seen to be finished in a moment."""
     out = toy_run.folder(tmp_path, shape=(100, 200, 200))
