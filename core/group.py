@@ -30,14 +30,22 @@ def ensure_group(out: Path) -> None:
     Raises:
         OutputError: it holds something else.
     """
-    if is_ours(out):
-        return
-    if out.exists() and not (out.is_dir() and _is_empty(out)):
+    check_free(out)
+    if not is_ours(out):
+        _write(out, _group({"cadseg": {"layout": 1}}))
+
+
+def check_free(out: Path) -> None:
+    """Refuse a path that no run may have as its folder.
+
+    Raises:
+        OutputError: something that is neither a run's group nor an empty folder is there.
+    """
+    if out.exists() and not is_ours(out) and not (out.is_dir() and _is_empty(out)):
         raise OutputError(
             f"output {out}: exists and was not written by cadseg; accepted are a new or empty "
             "folder, or the folder of an earlier run"
         )
-    _write(out, _group({"cadseg": {"layout": 1}}))
 
 
 def is_ours(out: Path) -> bool:
@@ -99,6 +107,8 @@ def _ensure(folder: Path, metadata: Mapping[str, Any]) -> None:
             f"output {folder}: has another shape, type or block shape than this run's; "
             "accepted are the same ones, or a new output folder"
         )
+    if metadata["node_type"] == "array" and found != metadata:
+        _write(folder, metadata)  # the voxel size was corrected
 
 
 def _write(folder: Path, metadata: Mapping[str, Any]) -> None:
@@ -111,4 +121,5 @@ def _group(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_empty(folder: Path) -> bool:
     """Whether nothing is in it but what a stopped writer leaves."""
-    return all(path.name.startswith(".") for path in folder.iterdir())
+    names = (path.name for path in folder.iterdir())
+    return all(name.startswith(".") and name.endswith(".part") for name in names)

@@ -24,7 +24,10 @@ EVERYWHERE = ("block_shape", "volume.roi")
 
 
 def identities(
-    stages: tuple[Stage, ...], config: Mapping[str, Any], extra: Mapping[str, Json]
+    stages: tuple[Stage, ...],
+    config: Mapping[str, Any],
+    extra: Mapping[str, Json],
+    above: str = "",
 ) -> dict[str, Json]:
     """Inputs and identity of each stage.
 
@@ -32,8 +35,8 @@ def identities(
         stages: of the run, in order.
         config: the resolved config, as plain data.
         extra: inputs of single stages that are not in the config, by stage.
+        above: identity of the stage before the first of them.
     """
-    above = ""
     found = {}
     for stage in stages:
         inputs = {key: _value(config, key) for key in (*EVERYWHERE, *stage.reads)}

@@ -96,6 +96,27 @@ def prepare(
     return Job(folder, run, redo, until)
 
 
+def recut(store: Store, threshold: float) -> Job:
+    """The run in `store`, with its merge tree cut at another threshold."""
+    tree = store.config.model_dump(mode="json")
+    tree["segment"]["threshold"] = threshold
+    config = configs.from_tree(tree, str(store.out))
+    _check_config(config)
+    last, above = stages_of(store)[-1], stages_of(store)[-2].name
+    known = store.run["stages"]
+    run: Json = {**store.run, "config": config.model_dump(mode="json")}
+    extra = {last.name: _geometry(run)}
+    run["stages"] = known | identities((last,), run["config"], extra, store.identity(above))
+    version = known[above]["inputs"]["version"]
+    if version != __version__:
+        raise OutputError(
+            f"output {store.out}: was computed by cadseg {version}, this is {__version__}; relabel "
+            "it with that version, or run it again with this one"
+        )
+    changed = known[last.name]["identity"] != run["stages"][last.name]["identity"]
+    return Job(store.out, run, (last,) if changed else (), None)
+
+
 def default_out(url: str) -> Path:
     """Where a run of the volume at `url` goes: beside it, or here if it is remote."""
     path = Path(url.rsplit("://", 1)[-1].rstrip("/"))
@@ -120,6 +141,9 @@ def _config(array: Volume, asked: str | Config | None, overrides: Sequence[str])
         chosen = configs.load("fibsem", overrides)
     tree = chosen.model_dump()
     tree["volume"]["voxel_size"] = tuple(float(n) for n in size)
+    mask = chosen.volume.mask
+    if mask is not None and "://" not in mask:
+        tree["volume"]["mask"] = str(Path(mask).resolve())  # workers may start elsewhere
     chosen = configs.from_tree(tree, "of the run")
     _check_config(chosen)
     return chosen
@@ -210,7 +234,7 @@ def _pyramid(voxel_size: np.ndarray[Any, Any], levels: int) -> list[list[int]]:
 
 def _extra(array: Volume, store: Store) -> Mapping[str, Json]:
     """Inputs of single stages beyond the config."""
-    extra: dict[str, Json] = {"fragments": {}}
+    extra: dict[str, Json] = {"fragments": {}, "segment": _geometry(store.run)}
     first = "predict" if store.run["source"] == "raw" else "fragments"
     extra[first] = {"volume": array.fingerprint()}
     if first == "predict":
@@ -220,14 +244,17 @@ def _extra(array: Volume, store: Store) -> Mapping[str, Json]:
     return extra
 
 
+def _geometry(run: Mapping[str, Any]) -> Json:
+    """What the segmentation's pyramid is made from."""
+    return {key: run[key] for key in ("voxel_size_nm", "pyramid")}
+
+
 def _check_out(out: Path) -> None:
     """Refuse a folder that is not ours, or that cannot be written."""
-    if out.exists() and not group.is_ours(out) and not (out.is_dir() and not any(out.iterdir())):
-        raise OutputError(
-            f"output {out}: exists and was not written by cadseg; accepted are a new or empty "
-            "folder, or the folder of an earlier run"
-        )
+    group.check_free(out)
     there = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise OutputError(f"output {out}: {there} is no folder; choose another with --out")
     if not os.access(there, os.W_OK) or os.statvfs(there).f_flag & os.ST_RDONLY:
         raise OutputError(f"output {out}: {there} is not writable; choose another with --out")
 
@@ -238,6 +265,8 @@ def _redone(out: Path, store: Store, *, restart: bool) -> tuple[Stage, ...]:
         return ()
     was = json.loads((out / RUN_FILE).read_text("utf-8"))
     stages = stages_of(store)
+    if was["source"] != store.run["source"]:
+        raise IdentityError(f"output {out}: holds a run from {was['source']}; choose another --out")
     for place, stage in enumerate(stages):
         old = was["stages"].get(stage.name)
         if old is None or old["identity"] == store.identity(stage.name):
@@ -251,8 +280,6 @@ def _redone(out: Path, store: Store, *, restart: bool) -> tuple[Stage, ...]:
                 f"redo {', '.join(s.name for s in below)}"
             )
         return stages[place:]
-    if was["source"] != store.run["source"]:
-        raise IdentityError(f"output {out}: holds a run from {was['source']}; choose another --out")
     return ()
 
 

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg import config as configs
 from cadseg import group, tables, volume
 from cadseg.blocks import Zyx, zyx
 from cadseg.errors import OutputError, StageError
 from cadseg.pipeline import status
 from cadseg.pipeline.claim import claim
-from cadseg.pipeline.prepare import Job, prepare
+from cadseg.pipeline.prepare import Job, prepare, recut
 from cadseg.pipeline.progress import Progress
 from cadseg.pipeline.schedule import StepOutcome, run_steps
 from cadseg.pipeline.stages import Stage, steps_of
@@ -72,14 +71,14 @@ def execute(job: Job, how: How | None = None) -> Report:
     """Run a prepared job to its end.
 
     Raises:
-        OutputError: another run works in the folder.
-        StageError: the folder cannot be written.
+        OutputError: the folder cannot be made, or another run works in it.
+        StageError: the folder can no longer be written.
         StageError: blocks failed; everything finished is kept.
         Interrupted: Ctrl-C or SIGTERM; everything finished is kept.
     """
     how = how or How()
+    _make_folder(job.out)
     try:
-        group.ensure_group(job.out)
         with claim(job.out):
             _clear(job)
             text = json.dumps(job.run, indent=1)
@@ -113,25 +112,18 @@ def segment(url: str, how: How | None = None, **request: object) -> Report:
 
 
 def relabel(out: Path, threshold: float, how: How | None = None) -> Report:
-    """Cut the merge tree of a finished run at another threshold; rewrites only the segmentation."""
+    """Cut the merge tree of a finished run at another threshold; rewrites only the segmentation.
+
+    Needs the folder `out` alone: neither the volume, nor the weights, nor the kind of device.
+    """
     store = opened(out)
-    tree = store.config.model_dump()
-    tree["segment"]["threshold"] = threshold
-    config = configs.from_tree(tree, str(out))
-    job = prepare(
-        store.run["volume"], source=store.run["source"], out=out, config=config, restart=True
-    )
-    unfinished = [
-        step.name
-        for step in steps_of(store, "agglomerate")
-        if len(status.records(store, step)) < store.grid.count(step.level)
-    ]
-    if unfinished or [stage.name for stage in job.redo] not in ([], ["segment"]):
-        raise OutputError(
-            f"output {out}: has no finished merge tree of this version and these inputs; run "
-            "cadseg predict or cadseg segment to its end first"
-        )
-    return execute(job, how)
+    for step in steps_of(store, "agglomerate"):
+        if len(status.records(store, step)) < store.grid.count(step.level):
+            raise OutputError(
+                f"output {out}: has no finished merge tree, since {step.name} is not done; run "
+                "cadseg predict or cadseg segment to its end first"
+            )
+    return execute(recut(store, threshold), how)
 
 
 def opened(out: Path) -> Store:
@@ -157,11 +149,23 @@ def residue(out: Path) -> list[dict[str, int]]:
     return levels
 
 
+def _make_folder(out: Path) -> None:
+    try:
+        group.ensure_group(out)
+    except OSError as error:
+        raise OutputError(
+            f"output {out}: cannot be made ({error.strerror or error}); choose another with --out"
+        ) from None
+
+
 def _clear(job: Job) -> None:
-    """Remove what stages that are redone have left."""
-    for stage in job.redo:
-        for path in leavings(job, stage):
-            shutil.rmtree(path, ignore_errors=True)
+    """Remove what stages that are redone have left.
+
+    Records first: were the deletion stopped, no record may speak of data that has gone.
+    """
+    paths = [path for stage in job.redo for path in leavings(job, stage)]
+    for path in sorted(paths, key=lambda path: path.parent.name != "records"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def leavings(job: Job, stage: Stage) -> list[Path]:
@@ -224,8 +228,13 @@ def _check(outcomes: dict[str, StepOutcome], out: Path) -> None:
                 f"{'.'.join(map(str, first.cell))}: {first.error} (see {first.log}); what is "
                 f"finished in {out} is kept, and the same command goes on from there"
             )
-    left = {name: outcome.left for name, outcome in outcomes.items() if outcome.left}
-    assert not left, f"blocks without a record and without an error: {left}"
+    for name, outcome in outcomes.items():
+        if outcome.left:
+            raise StageError(
+                f"{name}: {outcome.left} of {outcome.total} blocks could not even leave a note; "
+                f"has the disk of {out} room, and may we write there? See {out / 'logs'}; what is "
+                "finished is kept, and the same command goes on from there"
+            )
 
 
 def _report(job: Job) -> Report:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import shlex
+import signal
 import sys
 
 import click
@@ -25,6 +26,10 @@ COMMANDS = (
     "train",
     "demo",
 )
+
+
+# click 8.1 shows a group's help itself
+HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class _Commands(click.Group):
@@ -48,17 +53,26 @@ def cadseg() -> None:
 
 def main() -> None:
     """Run the command line; errors that a user can repair are one sentence on stderr."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         cadseg.main(prog_name="cadseg", standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        if isinstance(error, HELP):
+            error.show()
+        else:
+            click.echo(f"Error: {error.format_message()}", err=True)
         sys.exit(error.exit_code)
     except CadsegError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1 if isinstance(error, StageError) else 2)
+    except OSError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         command = shlex.join(["cadseg", *sys.argv[1:]])
         click.echo(f"Stopped; what is finished is kept. To go on: {command}", err=True)
         sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,124 @@
+"""Runs on tiny volumes: by the command line in this process or its own, and what a run leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from scipy import ndimage
+
+from cadseg.pipeline import cli
+
+Array = np.ndarray[Any, Any]
+
+DATA = ("affinities", "basins", "fragments", "graph", "segmentation")
+VOXEL_SIZE = (30.0, 6.0, 6.0)
+# cells of a few voxels, and a halo that leaves some blocks unaware of others
+SMALL = (
+    "--set=fragments.distance_clip=2",
+    "--set=fragments.sigma=0.3",
+    "--set=segment.pyramid_levels=1",
+    "--set=agglomerate.percolation_share=1",
+)
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def cadseg(*words: object) -> Said:
+    """Run the command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    argv, sys.argv = sys.argv, ["cadseg", *map(str, words)]
+    code: object = 0
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            cli.main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.argv = argv
+    assert isinstance(code, int)
+    return Said(code, out.getvalue(), err.getvalue())
+
+
+def start(*words: object, **more: Any) -> subprocess.Popen[str]:
+    """Run the command line in a process of its own, which hears signals."""
+    return subprocess.Popen(
+        [Path(sys.executable).with_name("cadseg"), *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hear,
+        **more,
+    )
+
+
+def hear() -> None:
+    """Let Ctrl-C through, also where tests run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def affinities(shape: tuple[int, int, int] = (6, 42, 48), seed: int = 0) -> Array:
+    """Smooth noise [3, z, y, x] in which every byte is equally frequent."""
+    noise = np.random.default_rng(seed).random((3, *shape))
+    noise = ndimage.gaussian_filter(noise, (0, 0.3, 1.2, 1.2))
+    ranks = noise.ravel().argsort().argsort().reshape(noise.shape)
+    return (ranks * 256 // noise.size).astype(np.uint8)
+
+
+def volume(
+    path: Path, data: Array, *, chunks: tuple[int, ...] | None = None, **metadata: Any
+) -> Path:
+    """A Zarr array with a voxel size at `path`."""
+    attributes = {"voxel_size": list(VOXEL_SIZE)} | metadata.pop("attributes", {})
+    zarr.create_array(
+        str(path), data=data, chunks=chunks or data.shape, attributes=attributes, **metadata
+    )
+    return path
+
+
+def contents(out: Path) -> dict[str, object]:
+    """All that a run has made: files by name, records without the time that they took."""
+    found: dict[str, object] = {}
+    for name in DATA:
+        for path in sorted((out / name).rglob("*")):
+            if path.is_file() and not path.name.endswith(".part"):
+                found[str(path.relative_to(out))] = path.read_bytes()
+    for path in (out / "records").rglob("[!.]*.json"):
+        record = json.loads(path.read_text())
+        del record["seconds"]
+        found[str(path.relative_to(out))] = record
+    return found
+
+
+def differing(out: Path, other: Path) -> list[str]:
+    """Names of what differs between two runs."""
+    one, two = contents(out), contents(other)
+    return sorted(name for name in {*one, *two} if one.get(name) != two.get(name))
+
+
+def records(out: Path) -> int:
+    """Blocks that are done, of all steps."""
+    return sum(1 for _ in (out / "records").rglob("[!.]*.json"))
+
+
+def times(out: Path) -> dict[str, int]:
+    """When each record was written."""
+    paths = (out / "records").rglob("*.json")
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in paths}
