@@ -7,7 +7,7 @@ INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint co
 .PHONY: demo test lint benchmark clean
 
 demo: .venv/.installed
-	$(BIN)/cadseg demo --folder demo-output
+	$(BIN)/cadseg demo demo-output
 
 test: .venv/.dev
 	$(BIN)/pytest -m ""
