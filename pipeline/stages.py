@@ -7,7 +7,7 @@ one block holds everything, and down again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cadseg import fragments, heights
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from cadseg.blocks import Zyx
     from cadseg.workers.store import Store
+
+CONTEXT: Zyx = (8, 64, 64)
+"""What the engine `waterz` reads beyond a block: several fragments, which are 20 or so wide."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,11 @@ def _edges(store: Store) -> list[Step]:
 
 
 def _agglomerate(store: Store) -> list[Step]:
-    return _climbing("agglomerate", "agglomerate", range(store.grid.top + 1), before="edges")
+    steps = _climbing("agglomerate", "agglomerate", range(store.grid.top + 1), before="edges")
+    if store.config.agglomerate.engine == "exact":
+        return steps
+    steps = [replace(step, work="cadseg.workers.waterz") for step in steps]
+    return [replace(steps[0], halo=CONTEXT), *steps[1:]]
 
 
 def _segment(store: Store) -> list[Step]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cadseg import graph, scores
 from cadseg.agglomerate import agglomerate
 from cadseg.edges import Edges, Faces, outer_faces
+from cadseg.spill import Workspace
 
 if TYPE_CHECKING:
-    from cadseg.blocks import Block
+    from cadseg.blocks import Block, Zyx
     from cadseg.graph import Graph
     from cadseg.workers.store import Store
 
@@ -17,14 +21,16 @@ if TYPE_CHECKING:
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write the tables `merges`, `rows`, `bins` and `frozen` of the block."""
     config = store.config.agglomerate
-    rows = _rows_of(block, store)
-    frozen = _frozen_in(block, store)
+    space = Workspace(config.memory_gb * 1e9, store.out)
+    rows = _rows_of(block, store, space)
+    frozen = frozen_in(block, store)
     merges, left = agglomerate(
         rows,
         frozen.fragment,
         floor=scores.at_least(config.min_affinity, store.affinity_dtype),
         half=scores.half_bits(store.affinity_dtype),
         median=config.scoring == "median",
+        space=space,
     )
     kept, bins = left.tables()
     store.write_table("merges", block, vars(merges))
@@ -34,22 +40,22 @@ def run(block: Block, store: Store) -> dict[str, int]:
     return {"edges": rows.u.size, "merges": merges.fragment.size, "left": left.u.size}
 
 
-def _rows_of(block: Block, store: Store) -> Graph:
+def _rows_of(block: Block, store: Store, space: Workspace) -> Graph:
     if block.level == 0:
         edges = Edges(**store.read_table("edges", 0, block.cell))
         return graph.from_edges(edges, store.config.agglomerate.scoring)
-    level = block.level - 1
-    return graph.joined(
-        [
-            graph.from_tables(
-                store.read_table("rows", level, cell), store.read_table("bins", level, cell)
-            )
-            for cell in store.grid.children(block.level, block.cell)
-        ]
-    )
+    children = store.grid.children(block.level, block.cell)
+    columns = [functools.partial(_column, store, block.level - 1, cell) for cell in children]
+    return graph.joined_columns(columns, space)
 
 
-def _frozen_in(block: Block, store: Store) -> Faces:
+def _column(store: Store, level: int, cell: Zyx, name: str) -> np.ndarray[Any, Any]:
+    """One column of the rows that a block has left."""
+    kind = "rows" if name in graph.ROW_COLUMNS else "bins"
+    return store.read_table(kind, level, cell, (name,))[name]
+
+
+def frozen_in(block: Block, store: Store) -> Faces:
     """Fragments that may go on outside the block."""
     if block.level == 0:
         return Faces(**store.read_table("faces", 0, block.cell))

@@ -1,0 +1,57 @@
+"""The alternative engine: affinities and contacts of a block, or what its children left → a forest.
+
+The forest of all goes into `merges` of the block that holds everything; those below have none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cadseg import scores, waterz_engine
+from cadseg.agglomerate import Merges
+from cadseg.edges import Edges
+from cadseg.waterz_engine import Contacts
+from cadseg.workers.agglomerate import frozen_in
+
+if TYPE_CHECKING:
+    from cadseg.blocks import Block
+    from cadseg.workers.store import Store
+
+
+def run(block: Block, store: Store) -> dict[str, int]:
+    """Write the tables `merges`, `rows` and `frozen` of the block."""
+    parts = _parts(block, store)
+    forest = waterz_engine.forest(parts, scores.half_bits(store.affinity_dtype))
+    nothing = Merges(*(np.empty(0, np.uint64) for _ in range(4)))
+    at_top = block.level == store.grid.top
+    merges, left = (forest, nothing) if at_top else (nothing, forest)
+    rows = {"u": left.parent, "v": left.fragment, "sum": left.sum, "count": left.count}
+    store.write_table("merges", block, vars(merges))
+    store.write_table("rows", block, rows)
+    store.write_table("frozen", block, vars(frozen_in(block, store)))
+    edges = sum(part.u.size for part in parts)
+    return {"edges": edges, "merges": merges.fragment.size, "left": left.fragment.size}
+
+
+def _parts(block: Block, store: Store) -> list[Contacts]:
+    """The block's own contacts, or the forests of its children."""
+    if block.level == 0:
+        return [_contacts(block, store)]
+    return [
+        Contacts(**store.read_table("rows", block.level - 1, cell))
+        for cell in store.grid.children(block.level, block.cell)
+    ]
+
+
+def _contacts(block: Block, store: Store) -> Contacts:
+    config = store.config.agglomerate
+    return waterz_engine.agglomerate(
+        store.read_affinities(block.read),
+        store.read("fragments", block.read),
+        Edges(**store.read_table("edges", 0, block.cell)),
+        floor=scores.at_least(config.min_affinity, store.affinity_dtype),
+        half=scores.half_bits(store.affinity_dtype),
+        median=config.scoring == "median",
+    )
