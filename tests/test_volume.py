@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.storage import FsspecStore
 
-from cadseg import config, group, inputs, shards, volume
+from cadseg import config, group, inputs, ome, shards, volume
 from cadseg.blocks import Grid, Roi, zyx
 from cadseg.errors import ConfigError, OutputError, VolumeError
 
@@ -219,6 +219,20 @@ def test_an_ome_image_is_its_full_resolution(
         assert opened.voxel_size_nm == pytest.approx((33.3, 4, 4))
 
 
+def test_ome_steps_follow_each_other() -> None:
+    """A level's scale and translation come first; the image's own then apply to the result."""
+    level = [
+        {"type": "scale", "scale": [1, 2, 2]},
+        {"type": "translation", "translation": [0, 3, 3]},
+    ]
+    image = {
+        "axes": [{"name": axis, "unit": "nanometer"} for axis in "zyx"],
+        "coordinateTransformations": [{"type": "scale", "scale": [40, 4, 4]}],
+    }
+    found = ome.of_level(image, {"coordinateTransformations": level})
+    assert found == ome.Geometry((40, 8, 8), (0, 12, 12))
+
+
 @pytest.mark.parametrize(
     ("attributes", "expected"),
     [
@@ -345,7 +359,9 @@ def test_affinities_have_three_channels(tmp_path: Path) -> None:
 
 def test_float_affinities_become_bytes(tmp_path: Path) -> None:
     """Affinities in 0..1 become 0..255; one that is no number or outside is named by its place."""
-    data = np.linspace(0, 1, 3 * 8 * 16 * 16, dtype="f4").reshape(3, 8, 16, 16)
+    data = np.linspace(0, 1, 3 * 8 * 16 * 16, dtype="f4")
+    data[:255] = (np.arange(255) + 0.5) / 255  # as near to a half as floats come
+    data = data.reshape(3, 8, 16, 16)
     opened = _opened(tmp_path / "a", data)
     assert (inputs.read_affinities(opened, whole(data)) == np.rint(data.astype("f8") * 255)).all()
     for value in (np.nan, 1.5, -0.1):
