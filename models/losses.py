@@ -55,16 +55,13 @@ def balance(targets_BCYX: Tensor) -> Tensor:
         f > 0.5:   w = 1 on ones, f / (1 - f) on zeros
         else:      w = (1 - f) / f on ones, 1 on zeros
 
-    A sample of ones only, or of zeros only, has weight 1 everywhere.
+    So a sample of ones only, or of zeros only, has weight 1 everywhere.
     """
-    share_B111 = targets_BCYX.mean(dim=(1, 2, 3), keepdim=True)
-    f_B111 = share_B111.clamp(F_MIN, F_MAX)
+    f_B111 = targets_BCYX.mean(dim=(1, 2, 3), keepdim=True).clamp(F_MIN, F_MAX)
     odds_B111 = f_B111 / (1 - f_B111)
     on_ones = torch.where(f_B111 > 0.5, 1, 1 / odds_B111)
     on_zeros = torch.where(f_B111 > 0.5, odds_B111, 1)
-    single = (share_B111 == 0) | (share_B111 == 1)
-    weights_BCYX = torch.where(targets_BCYX > 0, on_ones, on_zeros)
-    return torch.where(single, 1.0, weights_BCYX)
+    return torch.where(targets_BCYX > 0, on_ones, on_zeros)
 
 
 def wmse(affs_BCYX: Tensor, targets_BCYX: Tensor, weights_BCYX: Tensor) -> Tensor:

@@ -64,8 +64,8 @@ class Predictor:
         Raises:
             CadsegError: no such device, or a precision that it does not take.
         """
-        kind = _device(device)
-        if precision != "float32" and kind.type == "cpu":
+        kind = device_kind(device)
+        if precision != "float32" and kind == "cpu":
             raise CadsegError(f"precision {precision} on the cpu; accepted is float32 there")
         torch.set_num_threads(threads)
         self.precision = precision
@@ -88,6 +88,7 @@ def predict_pairs(student: Student, raw_B2YX: Uint8, *, precision: Precision = "
     """
     assert not student.training, "batch norm would depend on the batch"
     device = next(student.parameters()).device
+    raw_B2YX = np.require(raw_B2YX, requirements=["C", "W"])  # a copy only where torch needs one
     x_B2YX = torch.from_numpy(raw_B2YX).to(device).float().div_(255)
     with torch.autocast(device.type, _dtype(precision), enabled=precision != "float32"):
         lower_BEYX, upper_BEYX = student(x_B2YX.contiguous(memory_format=torch.channels_last))
@@ -111,22 +112,18 @@ def folded(student: Student) -> Student:
 
 
 def device_kind(name: str) -> str:
-    """``cpu`` or ``cuda``, for ``auto`` whichever is there.
+    """``cpu`` or ``cuda``, whichever `name` stands for here; ``auto`` takes a GPU if there is one.
 
     Raises:
         CadsegError: no such device.
     """
-    return _device(name).type
-
-
-def _device(name: str) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
         raise CadsegError(f"device {name}; accepted are auto, cpu and cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise CadsegError("device cuda, but PyTorch finds no GPU here; accepted are auto and cpu")
-    return torch.device(name)
+    return name
 
 
 def _dtype(precision: Precision) -> torch.dtype:

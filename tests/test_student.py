@@ -10,7 +10,7 @@ from torch import nn
 from cadseg.errors import CadsegError
 from cadseg.models import weights
 from cadseg.models.affinity import affinities
-from cadseg.models.predict import Predictor, folded, predict_pairs
+from cadseg.models.predict import Predictor, device_kind, folded, predict_pairs
 from cadseg.models.student import HALO, Student, StudentConfig
 
 
@@ -191,6 +191,13 @@ def test_company_does_not_matter(student):
         assert np.array_equal(predict_pairs(fast, others)[i], alone[i])
 
 
+def test_any_array_can_be_predicted(student):
+    """Read-only, mirrored and strided arrays give what their copies give."""
+    raw = greys(1, 2, 32, 64)[:, ::-1, :, ::2]
+    raw.flags.writeable = False
+    assert np.array_equal(predict_pairs(student, raw[..., :32]), predict_pairs(student, raw.copy()))
+
+
 def test_predictor_reads_a_file(student, tmp_path):
     """A predictor made of a weights file predicts what the student in it predicts."""
     weights.save(tmp_path / "a.safetensors", student)
@@ -209,3 +216,21 @@ def test_predictor_refuses(student, tmp_path, options, problem):
     weights.save(tmp_path / "a.safetensors", student)
     with pytest.raises(CadsegError, match=problem):
         Predictor(tmp_path / "a.safetensors", **options)
+
+
+def test_auto_takes_what_is_there():
+    """A device is asked for by its name, or as auto."""
+    assert device_kind("cpu") == "cpu"
+    assert device_kind("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize(("precision", "limit"), [("float32", 1), ("float16", 4), ("bfloat16", 32)])
+def test_a_gpu_agrees_with_the_cpu(student, tmp_path, precision, limit):
+    """A GPU gives the CPU's affinities, up to the rounding of its arithmetic."""
+    weights.save(tmp_path / "a.safetensors", student)
+    raw = greys(2, 2, 64, 64)
+    on_cpu = Predictor(tmp_path / "a.safetensors")(raw).astype(int)
+    on_gpu = Predictor(tmp_path / "a.safetensors", device="cuda", precision=precision)(raw)
+    assert np.abs(on_gpu - on_cpu).max() <= limit
