@@ -15,16 +15,19 @@ A free cluster without an edge at or above the floor is final: its edges are dro
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
 
 from cadseg.graph import Graph
 from cadseg.scores import LARGEST_COUNT, score, scores
+from cadseg.spill import Workspace, parts
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
+Numbers = np.ndarray[Any, np.dtype[np.uint32]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,13 @@ class Merges:
 
 
 def agglomerate(
-    graph: Graph, frozen: Ids, *, floor: int, half: int, median: bool
+    graph: Graph,
+    frozen: Ids,
+    *,
+    floor: int,
+    half: int,
+    median: bool,
+    space: Workspace | None = None,
 ) -> tuple[Merges, Graph]:
     """Merge all that can be merged here; returns the merges and the rows that remain.
 
@@ -55,28 +64,141 @@ def agglomerate(
         floor: smallest score that merges, from `scores.at_least`.
         half: from `scores.half_bits`.
         median: score by the median of maxima; else by the mean.
+        space: where all arrays are to lie.
     """
+    space = space or Workspace()
     assert not graph.count.size or int(graph.count.sum(dtype=np.float64)) < LARGEST_COUNT
-    ids, ends = np.unique(np.concatenate((graph.u, graph.v)), return_inverse=True)
-    u, v = ends[: graph.u.size].astype(np.uint32), ends[graph.u.size :].astype(np.uint32)
-    rank = np.empty(u.size, np.uint32)
-    rank[np.lexsort((graph.key_v, graph.key_u))] = np.arange(u.size, dtype=np.uint32)
-    total, count = graph.sum.copy(), graph.count.copy()
-    chain = _Chains.of(graph)
+    ids = _ids(graph, space)
+    u, v = _numbers(graph.u, ids, space), _numbers(graph.v, ids, space)
+    total, count = space.copy(graph.sum), space.copy(graph.count)
+    chain = _Chains.of(graph, space)
+    now = space.empty(u.size, np.uint64)
     if median:
-        first = _medians(chain.head, chain.next, chain.bin, chain.count, half)
+        _medians(chain.head, chain.next, chain.bin, chain.count, half, now)
     else:
-        first = scores(total, count, half)
-    order = np.lexsort((rank, ~first)).astype(np.uint32)
-    blocked = np.isin(ids, frozen)
-    key = rank.copy()
-    child, parent, merge_sum, merge_count, alive, name = _merge(
-        u, v, key, total, count, first, order, blocked.copy(), np.uint64(floor), half, median,
-        chain.head, chain.next, chain.bin, chain.count,
+        for part in parts(u.size):
+            now[part] = scores(total[part], count[part], half)
+    by_key, key = space.order(graph.key_u, graph.key_v), space.empty(u.size, np.uint32)
+    _ranks(by_key, key)
+    blocked = _marked(ids, frozen, space)
+    merges, alive, name = _merged(
+        ids, u, v, key, total, count, now, _order(now, by_key, space), blocked,
+        floor, half, median, chain, space,
     )  # fmt: skip
-    merges = Merges(ids[child], ids[parent], merge_sum, merge_count)
-    kept = _kept(u, v, first, alive, blocked, np.uint64(floor))
-    return merges, _rows(graph, ids, name, u, v, key, rank, total, count, kept, chain)
+    kept = space.empty(u.size, np.uint32)
+    kept = kept[: _kept(u, v, now, alive, blocked, np.uint64(floor), kept)]
+    low, high = space.empty(kept.size, np.uint64), space.empty(kept.size, np.uint64)
+    _named(kept, u, v, name, ids, low, high)
+    order = space.order(low, high)
+    kept = space.taken(kept, order)
+    source = space.taken(by_key, space.taken(key, kept))
+    width = space.empty(kept.size, np.uint32)
+    size = _widths(kept, graph.bin.size > 0, chain.head, chain.next, width)
+    bins, bin_count = space.empty(size, np.uint32), space.empty(size, np.uint64)
+    _unchained(kept, chain.head, chain.next, chain.bin, chain.count, bins, bin_count)
+    return merges, Graph(
+        u=space.taken(low, order),
+        v=space.taken(high, order),
+        key_u=space.taken(graph.key_u, source),
+        key_v=space.taken(graph.key_v, source),
+        sum=space.taken(total, kept),
+        count=space.taken(count, kept),
+        width=width,
+        bin=bins,
+        bin_count=bin_count,
+    )
+
+
+def _ids(graph: Graph, space: Workspace) -> Ids:
+    """All clusters, sorted."""
+    both = space.empty(2 * graph.u.size, np.uint64)
+    both[: graph.u.size], both[graph.u.size :] = graph.u, graph.v
+    both.sort()
+    return space.copy(both[: _distinct(both)])
+
+
+def _numbers(clusters: Ids, ids: Ids, space: Workspace) -> Numbers:
+    """Clusters as places in `ids`."""
+    out = space.empty(clusters.size, np.uint32)
+    for part in parts(clusters.size):
+        out[part] = np.searchsorted(ids, clusters[part])
+    return out
+
+
+def _marked(ids: Ids, some: Ids, space: Workspace) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which of `ids` are in `some`."""
+    out = space.full(ids.size, False, np.bool_)
+    place = np.searchsorted(ids, some)
+    known = place < ids.size
+    place, some = place[known], some[known]
+    out[place[ids[place] == some]] = True
+    return out
+
+
+def _order(now: Ids, by_key: Numbers, space: Workspace) -> Numbers:
+    """Places of the rows, best first: by score, then by key."""
+    falling = space.empty(now.size, np.uint64)
+    for part in parts(now.size):
+        falling[part] = ~now[by_key[part]]
+    return space.taken(by_key, space.order(falling))
+
+
+def _merged(  # type: ignore[no-untyped-def]
+    ids: Ids, u, v, key, total, count, now, order, blocked,
+    floor: int, half: int, median: bool, chain: _Chains, space: Workspace,
+):  # fmt: skip
+    """The merges, which rows are left, and what clusters are called then."""
+    state = _State.of(u.size, ids.size, space)
+    size = _merge(
+        u, v, key, total, count, now, order, space.copy(blocked), np.uint64(floor), half, median,
+        chain.head, chain.next, chain.bin, chain.count, state,
+    )  # fmt: skip
+    child, parent = state.child[:size], state.parent[:size]
+    merges = Merges(
+        space.taken(ids, child), space.taken(ids, parent), state.sum[:size], state.count[:size]
+    )
+    return merges, state.alive, state.name
+
+
+class _State(NamedTuple):
+    """What the merging itself works with."""
+
+    alive: Any  # by row: whether it is still there
+    fresh: Any  # by row: whether it still stands in `order` as it is
+    name: Any  # by cluster: smallest member
+    degree: Any  # by cluster: rows
+    # every row hangs in the chains of both its ends: half-row 2 * row + (0 at u, 1 at v)
+    head: Any
+    follow: Any
+    table: Any  # rows by their ends
+    heap_score: Any  # a row enters the heap when another ends in it: at most once per row that ends
+    heap_key: Any
+    heap_row: Any
+    child: Any  # the merges
+    parent: Any
+    sum: Any
+    count: Any
+
+    @classmethod
+    def of(cls, rows: int, clusters: int, space: Workspace) -> _State:
+        """Before the first merge."""
+        slots = max(2, 1 << math.ceil(math.log2(1.6 * rows + 2)))
+        return cls(
+            alive=space.full(rows, True, np.bool_),
+            fresh=space.full(rows, True, np.bool_),
+            name=space.empty(clusters, np.uint32),
+            degree=space.full(clusters, 0, np.uint32),
+            head=space.full(clusters, -1, np.int64),
+            follow=space.empty(2 * rows, np.int64),
+            table=space.full(slots, 0, np.uint32),
+            heap_score=space.empty(rows, np.uint64),
+            heap_key=space.empty(rows, np.uint32),
+            heap_row=space.empty(rows, np.uint32),
+            child=space.empty(clusters, np.uint32),
+            parent=space.empty(clusters, np.uint32),
+            sum=space.empty(clusters, np.uint64),
+            count=space.empty(clusters, np.uint64),
+        )
 
 
 @dataclass(frozen=True)
@@ -89,38 +211,48 @@ class _Chains:
     count: Ids
 
     @classmethod
-    def of(cls, graph: Graph) -> _Chains:
-        starts = graph.starts
-        follow = np.arange(1, graph.bin.size + 1)
-        last = starts[1:][graph.width > 0] - 1
-        follow[last] = -1
-        return cls(starts[:-1].copy(), follow, graph.bin.copy(), graph.bin_count.copy())
+    def of(cls, graph: Graph, space: Workspace) -> _Chains:
+        head = space.empty(graph.width.size, np.int64)
+        follow = space.empty(graph.bin.size, np.int64)
+        _chained(graph.width, head, follow)
+        return cls(head, follow, space.copy(graph.bin), space.copy(graph.bin_count))
 
 
-def _rows(  # type: ignore[no-untyped-def]
-    graph: Graph, ids: Ids, name, u, v, key, rank, total, count, kept, chain: _Chains
-) -> Graph:
-    """The rows `kept`, between clusters as they are now, sorted."""
-    first, second = ids[name[u[kept]]], ids[name[v[kept]]]
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    by_rank = np.empty_like(rank)
-    by_rank[rank] = np.arange(rank.size, dtype=np.uint32)
-    source = by_rank[key[kept]]
-    width, bins, bin_count = _unchained(
-        kept, graph.bin.size > 0, chain.head, chain.next, chain.bin, chain.count
-    )
-    remaining = Graph(
-        u=low,
-        v=high,
-        key_u=graph.key_u[source],
-        key_v=graph.key_v[source],
-        sum=total[kept],
-        count=count[kept],
-        width=width,
-        bin=bins,
-        bin_count=bin_count,
-    )
-    return remaining.taken(np.lexsort((high, low)))
+@nb.njit(nogil=True, cache=True)
+def _distinct(ids):  # type: ignore[no-untyped-def]
+    """Move the distinct ones of sorted `ids` to the front; returns how many they are."""
+    size = 0
+    for i in range(ids.size):
+        if i == 0 or ids[i] != ids[size - 1]:
+            ids[size] = ids[i]
+            size += 1
+    return size
+
+
+@nb.njit(nogil=True, cache=True)
+def _ranks(order, out):  # type: ignore[no-untyped-def]
+    for rank in range(order.size):
+        out[order[rank]] = rank
+
+
+@nb.njit(nogil=True, cache=True)
+def _chained(width, head, follow):  # type: ignore[no-untyped-def]
+    at = 0
+    for row in range(width.size):
+        head[row] = at
+        for _ in range(width[row]):
+            follow[at] = at + 1
+            at += 1
+        if width[row] > 0:
+            follow[at - 1] = -1
+
+
+@nb.njit(nogil=True, cache=True)
+def _named(kept, u, v, name, ids, low, high):  # type: ignore[no-untyped-def]
+    """The rows' ends as clusters are called now, the smaller one first."""
+    for i in range(kept.size):
+        first, second = ids[name[u[kept[i]]]], ids[name[v[kept[i]]]]
+        low[i], high[i] = min(first, second), max(first, second)
 
 
 @nb.njit(nogil=True, cache=True)
@@ -141,11 +273,9 @@ def _median(row, head, follow, bins, counts, half):  # type: ignore[no-untyped-d
 
 
 @nb.njit(nogil=True, cache=True)
-def _medians(head, follow, bins, counts, half):  # type: ignore[no-untyped-def]
-    out = np.empty(head.size, np.uint64)
+def _medians(head, follow, bins, counts, half, out):  # type: ignore[no-untyped-def]
     for row in range(head.size):
         out[row] = _median(row, head, follow, bins, counts, half)
-    return out
 
 
 @nb.njit(nogil=True, cache=True)
@@ -171,46 +301,48 @@ def _join_chains(first, second, follow, bins, counts):  # type: ignore[no-untype
 
 
 @nb.njit(nogil=True, cache=True)
-def _unchained(kept, histograms, head, follow, bins, counts):  # type: ignore[no-untyped-def]
-    """Widths, bins and counts of the rows `kept`."""
-    width = np.zeros(kept.size, np.uint32)
+def _widths(kept, histograms, head, follow, out):  # type: ignore[no-untyped-def]
+    """Bins of each of the rows `kept`, and of all together."""
     size = 0
-    if histograms:
-        for i in range(kept.size):
-            node = head[kept[i]]
-            while node >= 0:
-                width[i] += np.uint32(1)
-                size += 1
-                node = follow[node]
-    out_bin = np.empty(size, np.uint32)
-    out_count = np.empty(size, np.uint64)
-    size = 0
-    if histograms:
-        for i in range(kept.size):
-            node = head[kept[i]]
-            while node >= 0:
-                out_bin[size] = bins[node]
-                out_count[size] = counts[node]
-                size += 1
-                node = follow[node]
-    return width, out_bin, out_count
+    for i in range(kept.size):
+        out[i] = 0
+        node = head[kept[i]] if histograms else np.int64(-1)
+        while node >= 0:
+            out[i] += np.uint32(1)
+            size += 1
+            node = follow[node]
+    return size
 
 
 @nb.njit(nogil=True, cache=True)
-def _kept(u, v, now, alive, frozen, floor):  # type: ignore[no-untyped-def]
-    """Rows that are alive and have no final end. A frozen cluster has merged with nothing."""
-    open_ended = frozen.copy()
+def _unchained(kept, head, follow, bins, counts, out_bin, out_count):  # type: ignore[no-untyped-def]
+    """Bins and counts of the rows `kept`, if they have any."""
+    at = 0
+    for i in range(kept.size if out_bin.size else 0):
+        node = head[kept[i]]
+        while node >= 0:
+            out_bin[at] = bins[node]
+            out_count[at] = counts[node]
+            at += 1
+            node = follow[node]
+
+
+@nb.njit(nogil=True, cache=True)
+def _kept(u, v, now, alive, open_ended, floor, out):  # type: ignore[no-untyped-def]
+    """Put rows that are alive and have no final end into `out`; returns how many they are.
+
+    A frozen cluster, which has merged with nothing, is `open_ended`.
+    """
     for row in range(u.size):
         if alive[row] and now[row] >= floor:
             open_ended[u[row]] = True
             open_ended[v[row]] = True
-    out = np.empty(u.size, np.int64)
     size = 0
     for row in range(u.size):
         if alive[row] and open_ended[u[row]] and open_ended[v[row]]:
             out[size] = row
             size += 1
-    return out[:size]
+    return size
 
 
 # a hash table of rows by their two ends: linear probing, 0 is empty, row + 1 otherwise
@@ -319,17 +451,16 @@ def _pop(heap_score, heap_key, heap_row, size):  # type: ignore[no-untyped-def]
 @nb.njit(nogil=True, cache=True)
 def _merge(  # type: ignore[no-untyped-def]
     u, v, key, total, count, now, order, blocked, floor, half, median,
-    chain_head, chain_next, chain_bin, chain_count,
+    chain_head, chain_next, chain_bin, chain_count, state,
 ):  # fmt: skip
-    rows, clusters = u.size, blocked.size
-    alive = np.ones(rows, np.bool_)
-    fresh = np.ones(rows, np.bool_)  # whether a row still stands in `order` as it is
-    name = np.arange(clusters).astype(np.uint32)  # smallest member, by cluster
-    degree = np.zeros(clusters, np.uint32)
-    # every row hangs in the chains of both its ends: half-row 2 * row + (0 at u, 1 at v)
-    head = np.full(clusters, -1, np.int64)
-    follow = np.full(2 * rows, -1, np.int64)
-    table = np.zeros(max(2, 1 << int(np.ceil(np.log2(1.6 * rows + 2)))), np.uint32)
+    """Merge; returns how often. What describes rows and clusters is then as it is at the end."""
+    rows = u.size
+    alive, fresh, name, degree = state.alive, state.fresh, state.name, state.degree
+    head, follow, table = state.head, state.follow, state.table
+    heap_score, heap_key, heap_row = state.heap_score, state.heap_key, state.heap_row
+    child, parent, merge_sum, merge_count = state.child, state.parent, state.sum, state.count
+    for cluster in range(name.size):
+        name[cluster] = cluster
     for row in range(rows):
         _insert(table, u, v, row)
         follow[2 * row] = head[u[row]]
@@ -338,14 +469,7 @@ def _merge(  # type: ignore[no-untyped-def]
         head[v[row]] = 2 * row + 1
         degree[u[row]] += np.uint32(1)
         degree[v[row]] += np.uint32(1)
-    heap_score = np.empty(1024, np.uint64)
-    heap_key = np.empty(1024, np.uint32)
-    heap_row = np.empty(1024, np.int64)
     size = 0
-    child = np.empty(clusters, np.uint32)
-    parent = np.empty(clusters, np.uint32)
-    merge_sum = np.empty(clusters, np.uint64)
-    merge_count = np.empty(clusters, np.uint64)
     merges = 0
     at = 0
     while True:
@@ -363,7 +487,7 @@ def _merge(  # type: ignore[no-untyped-def]
         if size and (
             at == rows or _better(heap_score[0], heap_key[0], now[order[at]], key[order[at]])
         ):
-            best = heap_row[0]
+            best = np.int64(heap_row[0])
             _pop(heap_score, heap_key, heap_row, size)
             size -= 1
         else:
@@ -426,18 +550,7 @@ def _merge(  # type: ignore[no-untyped-def]
                         now[twin] = score(total[twin], count[twin], half)
                     if now[twin] != was or key[twin] != was_key:
                         fresh[twin] = False
-                        if size == heap_score.size:
-                            heap_score = np.concatenate((heap_score, np.empty_like(heap_score)))
-                            heap_key = np.concatenate((heap_key, np.empty_like(heap_key)))
-                            heap_row = np.concatenate((heap_row, np.empty_like(heap_row)))
                         _push(heap_score, heap_key, heap_row, size, now[twin], key[twin], twin)
                         size += 1
             hand = onward
-    return (
-        child[:merges],
-        parent[:merges],
-        merge_sum[:merges],
-        merge_count[:merges],
-        alive,
-        name,
-    )
+    return merges

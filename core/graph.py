@@ -11,10 +11,15 @@ rows are parts of one original edge: sums and counts add, and the larger maximum
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numba as nb
 import numpy as np
+
+from cadseg.spill import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from cadseg.tables import Table
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
+Column = Callable[[str], np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -47,27 +53,10 @@ class Graph:
     bin: np.ndarray[Any, np.dtype[np.uint32]]
     bin_count: Ids
 
-    @property
-    def starts(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Where each row's bins begin, and where the last one's end."""
-        starts = np.zeros(self.width.size + 1, np.int64)
-        np.cumsum(self.width, out=starts[1:])
-        return starts
-
     def tables(self) -> tuple[Table, Table]:
         """The rows, and their histogram bins, as tables."""
         rows = {name: getattr(self, name) for name in ROW_COLUMNS}
         return rows, {"bin": self.bin, "bin_count": self.bin_count}
-
-    def taken(self, order: np.ndarray[Any, np.dtype[np.int64]]) -> Graph:
-        """The rows at the places `order`."""
-        starts = self.starts
-        width = self.width[order]
-        ends = np.cumsum(width, dtype=np.int64)
-        places = np.arange(int(ends[-1]) if ends.size else 0)
-        places += np.repeat(starts[:-1][order] - (ends - width), width)
-        columns = {name: getattr(self, name)[order] for name in ROW_COLUMNS}
-        return Graph(**columns, bin=self.bin[places], bin_count=self.bin_count[places])
 
 
 ROW_COLUMNS = ("u", "v", "key_u", "key_v", "sum", "count", "width")
@@ -89,42 +78,107 @@ def from_edges(edges: Edges, scoring: str) -> Graph:
     )
 
 
-def from_tables(rows: Table, bins: Table) -> Graph:
-    """The graph that `Graph.tables` wrote."""
-    return Graph(**rows, **bins)
-
-
-def joined(parts: Sequence[Graph]) -> Graph:
+def joined(parts: Sequence[Graph], space: Workspace | None = None) -> Graph:
     """The rows of several blocks together, parts of one original edge joined."""
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in Graph.__dataclass_fields__
-    }
-    graph = Graph(**columns)
-    graph = graph.taken(np.lexsort((graph.v, graph.u)))
-    again = np.zeros(graph.u.size, np.bool_)
-    again[1:] = (graph.u[1:] == graph.u[:-1]) & (graph.v[1:] == graph.v[:-1])
-    if not again.any():
-        return graph
-    first = np.flatnonzero(~again)
-    kept = graph.taken(first)
-    bins = kept.bin
-    if graph.bin.size:  # parts of original edges have one bin each
-        place = graph.starts[:-1][first]
-        tops = np.maximum.reduceat(graph.bin[graph.starts[:-1]], first)
-        bins = bins.copy()
-        parted = np.diff(np.append(first, again.size)) > 1
-        bins[kept.starts[:-1][parted]] = tops[parted]
-        assert (graph.width[again] == 1).all()
-        assert place.size == first.size
-    return Graph(
-        u=kept.u,
-        v=kept.v,
-        key_u=kept.key_u,
-        key_v=kept.key_v,
-        sum=np.add.reduceat(graph.sum, first),
-        count=np.add.reduceat(graph.count, first),
-        width=kept.width,
-        bin=bins,
-        bin_count=kept.bin_count,
-    )
+    return joined_columns([functools.partial(getattr, part) for part in parts], space)
+
+
+def joined_columns(parts: Sequence[Column], space: Workspace | None = None) -> Graph:
+    """The same, of graphs that are given column by column: no more is in memory at a time.
+
+    Args:
+        parts: for each block, the columns of its graph by name.
+        space: where the rows are to lie.
+    """
+    space = space or Workspace()
+    begin = np.cumsum([0, *(part("width").size for part in parts)])
+    size = int(begin[-1])
+    known = {name: _column(parts, name, size, space) for name in ("u", "v", "width")}
+    order, again = space.empty(size, np.uint32), space.empty(size, np.bool_)
+    rows = _merge_runs(known["u"], known["v"], begin, order, again)
+    columns = {}
+    for name in ROW_COLUMNS:
+        column = known[name] if name in known else _column(parts, name, size, space)
+        columns[name] = space.empty(rows, column.dtype)
+        _gather(column, order, again, name in ("sum", "count"), columns[name])
+    first = space.empty(size, np.int64)
+    before = _starts(known["width"], first)
+    bins = _column(parts, "bin", before, space)
+    counts = _column(parts, "bin_count", before, space)
+    after = _starts(columns["width"], space.empty(rows, np.int64))
+    out, out_counts = space.empty(after, np.uint32), space.empty(after, np.uint64)
+    _gather_bins(known["width"], first, bins, counts, order, again, out, out_counts)
+    return Graph(**columns, bin=out, bin_count=out_counts)
+
+
+def _column(parts: Sequence[Column], name: str, size: int, space: Workspace) -> Any:
+    """The column of all parts, one after another."""
+    out = space.empty(size, np.uint32 if name in ("width", "bin") else np.uint64)
+    at = 0
+    for part in parts:
+        values = part(name)
+        out[at : at + values.size] = values
+        at += values.size
+    return out
+
+
+@nb.njit(nogil=True, cache=True)
+def _merge_runs(u, v, begin, order, again):  # type: ignore[no-untyped-def]
+    """Places of all rows in sorted order, and which repeat the one before; how many do not.
+
+    The rows from `begin[i]` to `begin[i + 1]` are sorted.
+    """
+    at = begin[:-1].copy()
+    distinct = 0
+    for i in range(u.size):
+        best = source = -1
+        for run in range(at.size):
+            row = at[run]
+            if row < begin[run + 1] and (
+                best < 0 or u[row] < u[best] or (u[row] == u[best] and v[row] < v[best])
+            ):
+                best, source = row, run
+        at[source] += 1
+        order[i] = best
+        again[i] = i > 0 and u[order[i - 1]] == u[best] and v[order[i - 1]] == v[best]
+        distinct += not again[i]
+    return distinct
+
+
+@nb.njit(nogil=True, cache=True)
+def _gather(column, order, again, adds, out):  # type: ignore[no-untyped-def]
+    """A column in the order of the joined rows; of parts of a row the first, or their sum."""
+    row = -1
+    for i in range(order.size):
+        if not again[i]:
+            row += 1
+            out[row] = column[order[i]]
+        elif adds:
+            out[row] += column[order[i]]
+
+
+@nb.njit(nogil=True, cache=True)
+def _starts(width, out):  # type: ignore[no-untyped-def]
+    """Where each row's bins begin; where the last one's end."""
+    at = 0
+    for row in range(width.size):
+        out[row] = at
+        at += width[row]
+    return at
+
+
+@nb.njit(nogil=True, cache=True)
+def _gather_bins(width, first, bins, counts, order, again, out, out_counts):  # type: ignore[no-untyped-def]
+    """Bins in the order of the joined rows. Parts of an original edge have one: the largest."""
+    at = 0
+    for i in range(order.size):
+        row = order[i]
+        begin = first[row]
+        if again[i] and width[row]:
+            assert width[row] == 1
+            out[at - 1] = max(out[at - 1], bins[begin])
+        elif not again[i]:
+            for place in range(begin, begin + width[row]):
+                out[at] = bins[place]
+                out_counts[at] = counts[place]
+                at += 1

@@ -6,6 +6,7 @@ the writer's, and writers sort, so that equal tables are equal files.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 Table = dict[str, np.ndarray[Any, Any]]
@@ -22,26 +23,34 @@ Table = dict[str, np.ndarray[Any, Any]]
 
 def write(path: Path, table: Mapping[str, np.ndarray[Any, Any]]) -> int:
     """Write `table` to `path`, whole or not at all; returns the file's size in bytes."""
-    sink = pa.BufferOutputStream()
     arrow = pa.table({name: pa.array(column) for name, column in table.items()})
-    pq.write_table(arrow, sink, compression="zstd", write_statistics=False, use_dictionary=False)
-    data = sink.getvalue()
-    replace(path, memoryview(data))
-    return len(data)
+    with _replacing(path) as temporary:
+        pq.write_table(
+            arrow, temporary, compression="zstd", write_statistics=False, use_dictionary=False
+        )
+        return temporary.stat().st_size
 
 
-def read(path: Path) -> Table:
-    """The table at `path`, every column a numpy array of the type it was written with."""
-    arrow = pq.read_table(path, memory_map=False, partitioning=None)
+def read(path: Path, columns: tuple[str, ...] | None = None) -> Table:
+    """The table at `path`, or some columns of it, each a numpy array of the type as written."""
+    names = None if columns is None else list(columns)
+    arrow = pq.read_table(path, columns=names, memory_map=False, partitioning=None)
     return {name: arrow.column(name).to_numpy() for name in arrow.column_names}
 
 
 def replace(path: Path, data: bytes | memoryview) -> None:
     """Put `data` at `path` by renaming a temporary file: readers see all of it or nothing."""
+    with _replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Where to write what is then to stand at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_bytes(data)
+        yield temporary
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cadseg import graph, scores
 from cadseg.agglomerate import agglomerate
 from cadseg.edges import Edges, Faces, outer_faces
 from cadseg.spill import Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cadseg.blocks import Block, Zyx
     from cadseg.graph import Graph
     from cadseg.workers.store import Store

@@ -126,9 +126,11 @@ class Store:
         """Where the table `kind` of one block lies."""
         return self.out / "graph" / kind / f"level-{level}" / f"{'.'.join(map(str, cell))}.parquet"
 
-    def read_table(self, kind: str, level: int, cell: Zyx) -> Table:
-        """The table `kind` of the block at `cell` of `level`."""
-        return tables.read(self.table_path(kind, level, cell))
+    def read_table(
+        self, kind: str, level: int, cell: Zyx, columns: tuple[str, ...] | None = None
+    ) -> Table:
+        """The table `kind` of the block at `cell` of `level`, or some of its columns."""
+        return tables.read(self.table_path(kind, level, cell), columns)
 
     def write_table(
         self, kind: str, block: Block, table: Mapping[str, np.ndarray[Any, Any]]

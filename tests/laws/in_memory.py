@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import random
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +39,7 @@ class MemoryStore(Store):
         self.arrays: dict[str, np.ndarray[Any, Any]] = {}
         self.tables: dict[tuple[str, int, Zyx], Table] = {}
         self.checksum = 0
+        self.out = Path(tempfile.gettempdir())  # for arrays beyond the memory's budget
         self.__dict__["config"] = configs.load("ssem", ("segment.pyramid_levels=0", *overrides))
         domain = roi or Roi((0, 0, 0), shape)
         self.__dict__["grid"] = Grid(shape, domain, block_shape)
@@ -52,8 +55,11 @@ class MemoryStore(Store):
         array = self.arrays.setdefault(name, np.zeros(self.grid.shape, data.dtype))
         array[block.write.slices()] = data
 
-    def read_table(self, kind: str, level: int, cell: Zyx) -> Table:
-        return {name: column.copy() for name, column in self.tables[kind, level, cell].items()}
+    def read_table(
+        self, kind: str, level: int, cell: Zyx, columns: tuple[str, ...] | None = None
+    ) -> Table:
+        table = self.tables[kind, level, cell]
+        return {name: table[name].copy() for name in columns or table}
 
     def write_table(self, kind: str, block: Block, table: Any) -> None:
         self.tables[kind, block.level, block.cell] = dict(table)
