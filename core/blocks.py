@@ -165,6 +165,13 @@ class Grid:
         return zyx(c // 2 for c in cell)
 
 
+def pieces(roi: Roi, shape: Zyx) -> Iterator[Roi]:
+    """The box cut, from its first corner on, into boxes of at most `shape`."""
+    steps = (range(b, e, n) for b, e, n in zip(roi.begin, roi.end, shape, strict=True))
+    for begin in itertools.product(*steps):
+        yield Roi(zyx(begin), zyx(begin)).grown((0, 0, 0), shape).clipped(roi)
+
+
 def open_sides(write: Roi, domain: Roi) -> list[tuple[int, int]]:
     """Sides of a block beyond which the domain goes on: (axis, 0 for lower or 1 for upper)."""
     lower = [(axis, 0) for axis in range(3) if write.begin[axis] > domain.begin[axis]]

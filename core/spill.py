@@ -132,10 +132,10 @@ def _sort(values, places, more, more_places):  # type: ignore[no-untyped-def]
         if counts[digit].max() == values.size:  # all alike
             continue
         shift = np.uint64(8 * digit)
-        begin = np.int64(0)
-        for bucket in range(256):
-            here = counts[digit, bucket]
-            counts[digit, bucket] = begin
+        begin = 0
+        for value in range(256):
+            here = counts[digit, value]
+            counts[digit, value] = begin
             begin += here
         for i in range(values.size):
             bucket = np.int64((values[i] >> shift) & np.uint64(255))

@@ -1,14 +1,16 @@
 """One level of the segmentation's pyramid → the next: every second voxel, from the origin on.
 
 A block of the grid's level k covers 2**k blocks' lengths of the volume per axis. In level k of the
-pyramid that is one shard, or a row of shards along z where z is not halved.
+pyramid that is one shard, or a row of shards along an axis that is not halved.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cadseg.blocks import Block, Roi, zyx
+import numpy as np
+
+from cadseg.blocks import Block, Roi, pieces, zyx
 
 if TYPE_CHECKING:
     from cadseg.workers.store import Store
@@ -22,14 +24,17 @@ def run(block: Block, store: Store) -> dict[str, int]:
         zyx(-(-c // f) for c, f in zip(corner, upper, strict=True))
         for corner in (block.cover.begin, block.cover.end)
     )
-    name = f"segmentation/{block.level - 1}"
-    shard = store.grid.block_shape[0]
-    for z in range(begin[0], end[0], shard):
-        slab = Roi((z, *begin[1:]), (min(z + shard, end[0]), *end[1:]))
-        source = Roi(
-            zyx(b * s for b, s in zip(slab.begin, step, strict=True)),
-            zyx((e - 1) * s + 1 for e, s in zip(slab.end, step, strict=True)),
-        )
-        data = store.read(name, source)[:: step[0], :: step[1], :: step[2]]
-        store.write_roi(f"segmentation/{block.level}", slab, data)
+    for shard in pieces(Roi(begin, end), store.grid.block_shape):
+        data = np.empty(shard.shape, np.uint64)
+        # voxels of one shard of the level below at a time
+        share = zyx(max(1, n // s) for n, s in zip(store.grid.block_shape, step, strict=True))
+        for piece in pieces(shard, share):
+            source = Roi(
+                zyx(b * s for b, s in zip(piece.begin, step, strict=True)),
+                zyx((e - 1) * s + 1 for e, s in zip(piece.end, step, strict=True)),
+            )
+            lower_data = store.read(f"segmentation/{block.level - 1}", source)
+            data[piece.slices(shard.begin)] = lower_data[:: step[0], :: step[1], :: step[2]]
+            del lower_data  # before the next one is read
+        store.write_roi(f"segmentation/{block.level}", shard, data)
     return {}
