@@ -29,10 +29,11 @@ def half_bits(dtype: Any) -> int:
 def at_least(threshold: float, dtype: Any) -> int:
     """The smallest score of an affinity of at least `threshold` (0..1), for `dtype`.
 
-    A threshold is meant as it is written: 0.1 is one tenth.
+    A threshold is meant as it is written: 0.1 is one tenth. A score of exactly the threshold has
+    the threshold's floor, so it passes.
     """
     one = int(np.iinfo(dtype).max) << (2 * half_bits(dtype))
-    return math.ceil(Fraction(repr(float(threshold))) * one)
+    return math.floor(Fraction(repr(float(threshold))) * one)
 
 
 @nb.njit(nogil=True, cache=True)
