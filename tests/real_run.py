@@ -10,13 +10,16 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 from scipy import ndimage
 
 from cadseg.pipeline import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Array = np.ndarray[Any, Any]
 
@@ -56,22 +59,25 @@ def cadseg(*words: object) -> Said:
     return Said(code, out.getvalue(), err.getvalue())
 
 
-def start(*words: object, **more: Any) -> subprocess.Popen[str]:
-    """Run the command line in a process of its own, which hears signals."""
+def start(
+    *words: object, before: Callable[[], None] | None = None, **more: Any
+) -> subprocess.Popen[str]:
+    """Run the command line in a process of its own, which hears signals and begins with `before`."""
+
+    def prepared() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests may run where it is ignored
+        if before is not None:
+            before()
+
     return subprocess.Popen(
         [Path(sys.executable).with_name("cadseg"), *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=hear,
+        preexec_fn=prepared,
         **more,
     )
-
-
-def hear() -> None:
-    """Let Ctrl-C through, also where tests run in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def affinities(shape: tuple[int, int, int] = (6, 42, 48), seed: int = 0) -> Array:

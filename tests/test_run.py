@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -20,9 +18,6 @@ from cadseg.pipeline.progress import Progress
 sys.path.append(str(Path(__file__).parent))
 
 import real_run as real  # noqa: E402
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HERE = run.How(serial=True, progress=Progress(quiet=True))
 BLOCK = "block_shape=[3, 21, 24]"
@@ -289,35 +284,6 @@ def test_floats_are_bytes(whole: Path, tmp_path: Path) -> None:
     floats = real.affinities().astype(np.float32) / 255
     out = segment(real.volume(tmp_path / "affs.zarr", floats), tmp_path / "o.zarr").out
     assert data(out) == data(whole)
-
-
-@pytest.fixture
-def file_size() -> object:
-    """Limits the size of files that may be written, as a full disk does; undone at the end."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(size: int) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_full_disk(
-    affs: Path, whole: Path, tmp_path: Path, file_size: Callable[[int], None]
-) -> None:
-    """Where files can no longer grow, the run fails with a sentence, and goes on when they can."""
-    out = tmp_path / "o.zarr"
-    segment(affs, out, until="edges")
-    file_size(1000)
-    with pytest.raises(StageError, match="File too large"):
-        segment(affs, out)
-    file_size(6000)
-    with pytest.raises(StageError, match="what is finished"):
-        segment(affs, out)
-    file_size(resource.RLIM_INFINITY)
-    segment(affs, out)
-    assert real.differing(out, whole) == []
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 17, 5), (2, 1, 40), (5, 7, 1)])

@@ -13,6 +13,7 @@ import sys
 
 import click
 
+from cadseg import __version__
 from cadseg.errors import CadsegError, StageError
 
 COMMANDS = (
@@ -46,7 +47,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands)
-@click.version_option(package_name="cadseg")
+@click.version_option(__version__)
 def cadseg() -> None:
     """Segment the neurons in a volume of electron microscopy, however large."""
 

@@ -45,7 +45,9 @@ def request_options(raw: bool) -> Callable[[F], F]:
         if raw:
             options[3:3] = [
                 click.option("--weights", metavar="NAME_OR_FILE", help="default, or a file."),
-                click.option("--device", type=click.Choice(["auto", "cpu", "cuda"])),
+                click.option(
+                    "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="To predict on."
+                ),
             ]
         for option in reversed(options):
             command = option(command)

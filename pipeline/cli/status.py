@@ -15,8 +15,8 @@ def command(out: Path) -> None:
     from cadseg.pipeline.stages import steps_of
     from cadseg.pipeline.status import status
 
-    click.echo(f"{'step':<16}{'done':>8}{'failed':>8}{'left':>8}{'Mvoxel/s':>10}  time left")
     steps = status(out, steps_of(opened(out)))
+    click.echo(f"{'step':<16}{'done':>8}{'failed':>8}{'left':>8}{'Mvoxel/s':>10}  time left")
     for step in steps:
         left = "" if step.seconds_left is None else f"{step.seconds_left:.0f} s"
         speed = step.voxels_per_second / 1e6

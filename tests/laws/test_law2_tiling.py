@@ -1,0 +1,166 @@
+"""Law 2: tiling changes nothing.
+
+The same affinities, byte for byte, for every block shape; within one grey level for every tile
+shape, where the halo is the network's reach.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zarr
+
+from cadseg.models import weights
+from cadseg.models.student import Student, StudentConfig
+from cadseg.pipeline import run
+from cadseg.pipeline.progress import Progress
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+import real_run as real  # noqa: E402
+
+Array = np.ndarray[Any, Any]
+Zyx = tuple[int, int, int]
+
+HERE = run.How(serial=True, progress=Progress(quiet=True))
+BLOCKS: tuple[Zyx, ...] = ((7, 96, 384), (1, 64, 128), (3, 33, 70), (2, 10, 330))
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory, fib25_raw: Array) -> Path:
+    """A small student with random weights whose answers use the whole range."""
+    torch.manual_seed(0)
+    made = Student(StudentConfig(filters=4, embedding=4)).train()
+    pairs = torch.from_numpy(np.stack([fib25_raw[:2], fib25_raw[8:10]])).float() / 255
+    with torch.no_grad():
+        for name, values in made.named_parameters():
+            if values.ndim == 4:
+                torch.nn.init.kaiming_normal_(values)
+            if name.endswith("out.bias"):
+                values.zero_()
+        for _ in range(12):  # batch norms learn what they will see
+            made(pairs[..., :240, :240])
+    path = tmp_path_factory.mktemp("weights") / "student.safetensors"
+    weights.save(path, made.eval())
+    return path
+
+
+def predicted(raw: Array, student: Path, folder: Path, *sets: str) -> Array:
+    """Affinities of a raw volume, by a run."""
+    number = next(n for n in itertools.count() if not (folder / f"{n}.zarr").exists())
+    volume = folder / "raw.zarr"
+    if not volume.exists():
+        real.volume(volume, raw)
+    report = run.predict(
+        str(volume),
+        HERE,
+        out=folder / f"{number}.zarr",
+        config="ssem",
+        until="predict",
+        overrides=[f"predict.weights={student}", *sets],
+    )
+    made: Array = zarr.open_group(report.out, mode="r")["affinities"][:]
+    return made
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_blocks_change_nothing(
+    batch: int, student: Path, fib25_raw: Array, tmp_path: Path
+) -> None:
+    """Blocks that cut tiles and groups of section pairs give the same bytes."""
+    raw = fib25_raw[:5, :70, :150]
+    sets = ("predict.tile=[64, 64]", "predict.halo=16", f"predict.batch={batch}")
+    made = [
+        predicted(raw, student, tmp_path, *sets, f"block_shape={list(block)}") for block in BLOCKS
+    ]
+    assert np.unique(made[0]).size > 200
+    assert [np.array_equal(made[0], other) for other in made] == [True] * len(BLOCKS)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_tiles_change_nothing(
+    turned: bool, student: Path, fib25_raw: Array, tmp_path: Path
+) -> None:
+    """Tiles of any shape, with the network's reach as halo, agree to within one grey level."""
+    long = np.concatenate([fib25_raw[:2, :40], fib25_raw[:2, 40:80]], axis=2)[..., :410]
+    raw = long.swapaxes(1, 2) if turned else long
+    made = {
+        length: predicted(raw, student, tmp_path, f"predict.tile=[{length}, {length}]")
+        for length in (416, 48, 128)
+    }
+    assert np.unique(made[416]).size > 200
+    for other in made.values():
+        assert np.abs(made[416].astype(int) - other).max() <= 1
+
+
+def test_too_small_a_halo_would_be_seen(student: Path, fib25_raw: Array, tmp_path: Path) -> None:
+    """With a halo of a quarter of the reach, tiles differ: the law above does not hold for free."""
+    raw = np.ascontiguousarray(fib25_raw[:2, :40])
+    tiles = ([256, 256], [48, 48])
+    one, two = (
+        predicted(raw, student, tmp_path, "predict.halo=32", f"predict.tile={tile}")
+        for tile in tiles
+    )
+    assert np.abs(one.astype(int) - two).max() > 1
+
+
+def test_a_part_is_predicted_as_in_the_whole(
+    student: Path, fib25_raw: Array, tmp_path: Path
+) -> None:
+    """A roi has the affinities of the whole volume, but for its first faces, which join nothing."""
+    raw = fib25_raw[:4, :70, :150]
+    whole = predicted(raw, student, tmp_path)
+    part = predicted(raw, student, tmp_path, "volume.roi=[[1, 4], [10, 70], [33, 120]]")
+    inner = (slice(None), slice(2, 4), slice(11, 70), slice(34, 120))
+    assert np.array_equal(part[inner], whole[inner])
+    for axis, first in enumerate((1, 10, 33)):
+        assert not np.take(part[axis], first, axis).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 17, 5), (3, 1, 40), (2, 33, 31)])
+def test_odd_volumes(shape: Zyx, student: Path, fib25_raw: Array, tmp_path: Path) -> None:
+    """Volumes smaller than a tile, one voxel thick, or a multiple of nothing simply work."""
+    raw = fib25_raw[tuple(slice(n) for n in shape)]
+    one, cut = (
+        predicted(raw, student, tmp_path, f"block_shape={list(block)}")
+        for block in ((9, 64, 64), (1, 16, 3))
+    )
+    assert one.shape == (3, *shape)
+    assert np.array_equal(one, cut)
+    for axis in range(3):
+        assert not np.take(one[axis], 0, axis).any()
+
+
+def test_from_raw_to_segments(student: Path, fib25_raw: Array, tmp_path: Path) -> None:
+    """Raw as uint16 in a grey range gives what its bytes give, up to the segmentation."""
+    raw = fib25_raw[:3, :50, :60]
+    eight = real.volume(tmp_path / "eight.zarr", raw)
+    sixteen = real.volume(tmp_path / "sixteen.zarr", raw.astype(np.uint16) * 100 + 500)
+    sets = [f"predict.weights={student}", "block_shape=[2, 32, 32]"]
+    grey = "volume.grey_range=[500, 26000]"
+    one = run.predict(str(eight), HERE, config="ssem", overrides=sets).segmentation
+    two = run.predict(str(sixteen), HERE, config="ssem", overrides=[*sets, grey]).segmentation
+    segments = [zarr.open_array(path, mode="r")[:] for path in (one, two)]
+    assert np.array_equal(*segments)
+    assert np.unique(segments[0]).size > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_network_that_ships(batch: int, fib25_raw: Array, tmp_path: Path) -> None:
+    """Both laws for the weights that ship, on a real volume."""
+    raw = np.ascontiguousarray(fib25_raw[:3, :40])
+    default = weights.find("default")
+    sets = (f"predict.batch={batch}", "block_shape=[2, 32, 96]", "predict.tile=[48, 48]")
+    one, cut, small = (
+        predicted(raw, default, tmp_path, *sets[: n + 1], *(() if n else ("predict.tile=[256, 256]",)))
+        for n in range(3)
+    )
+    assert np.array_equal(cut, predicted(raw, default, tmp_path, sets[0]))
+    assert np.abs(one.astype(int) - small).max() <= 1
