@@ -10,6 +10,11 @@ here, and nor does a cluster whose best edge leads to one that does not (such a 
 is the largest of its parts' keys; with it, a merged edge is never better than the better of its
 parts, not even between ties.
 
+Ties are common, so the order of keys matters: ordered by (u, v), ties are taken from one corner of
+the volume to the other, and everything waits for what comes before it across a face. Keys are
+therefore ordered by a hash of (u, v): with 4 blocks of 40 x 512 x 512 on SNEMI3D and the median of
+maxima, level 0 makes 81 % of the merges with it, and 62 % without.
+
 A free cluster without an edge at or above the floor is final: its edges are dropped.
 """
 
@@ -78,7 +83,10 @@ def agglomerate(
     else:
         for part in parts(u.size):
             now[part] = scores(total[part], count[part], half)
-    by_key, key = space.order(graph.key_u, graph.key_v), space.empty(u.size, np.uint32)
+    spread = space.empty(u.size, np.uint64)
+    _spread(graph.key_u, graph.key_v, spread)
+    by_key = space.order(spread, graph.key_u, graph.key_v)
+    key = space.empty(u.size, np.uint32)
     _ranks(by_key, key)
     blocked = _marked(ids, frozen, space)
     merges, alive, name = _merged(
@@ -107,6 +115,21 @@ def agglomerate(
         bin=bins,
         bin_count=bin_count,
     )
+
+
+@nb.njit(nogil=True, cache=True)
+def _mixed(value):  # type: ignore[no-untyped-def]
+    """Finalizer of SplitMix64 (Steele et al. 2014): a bijection that looks random."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+@nb.njit(nogil=True, cache=True)
+def _spread(key_u, key_v, out):  # type: ignore[no-untyped-def]
+    """The hash by which keys are ordered first."""
+    for row in range(out.size):
+        out[row] = _mixed(_mixed(key_u[row]) + key_v[row])
 
 
 def _ids(graph: Graph, space: Workspace) -> Ids:

@@ -151,7 +151,7 @@ class Between:
 
     def absorb(self, other: Between) -> None:
         """Both as one, whose key is the larger."""
-        self.key = max(self.key, other.key)
+        self.key = max(self.key, other.key, key=place)
         self.sum += other.sum
         self.count += other.count
         self.maxima = sorted(self.maxima + other.maxima)
@@ -206,8 +206,20 @@ def _pair(a: int, b: int) -> Edge:
     return min(a, b), max(a, b)
 
 
-def _rank(edge: Between, scoring: str) -> tuple[Fraction, Edge]:
-    return -Fraction(*edge.score(scoring)), edge.key
+def _rank(edge: Between, scoring: str) -> tuple[Fraction, tuple[int, Edge]]:
+    return -Fraction(*edge.score(scoring)), place(edge.key)
+
+
+def place(key: Edge) -> tuple[int, Edge]:
+    """By what keys are ordered: a hash of both ends, so that ties are taken all over the volume."""
+    return mixed((mixed(key[0]) + key[1]) % 2**64), key
+
+
+def mixed(value: int) -> int:
+    """Finalizer of SplitMix64."""
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ value >> 27) * 0x94D049BB133111EB % 2**64
+    return value ^ value >> 31
 
 
 def segments(ids: Array, merges: list[Merge]) -> Array:
