@@ -68,7 +68,9 @@ def test_heights_are_scipy_s_distance_smoothed(
         assert smooth.std() > 1
 
 
-@pytest.mark.parametrize("box", [(0, 30, 0, 30), (17, 41, 30, 52), (50, 70, 40, 60), (33, 34, 9, 70)])
+@pytest.mark.parametrize(
+    "box", [(0, 30, 0, 30), (17, 41, 30, 52), (50, 70, 40, 60), (33, 34, 9, 70)]
+)
 def test_a_block_with_halo_has_the_heights_of_the_whole(box: tuple[int, int, int, int]) -> None:
     """What lies beyond the halo changes no height: a block's are the whole section's."""
     clip, sigma = 6, 1.0
@@ -117,7 +119,7 @@ def test_the_first_row_and_column_borrow_from_the_second() -> None:
 
 
 def test_the_widest_numbers_do_not_overflow() -> None:
-    """The largest clip and weight that a config accepts fit into an int32, on both sides of zero."""
+    """The largest clip and weight that a config accepts fit into an int32, above and below 0."""
     for value, sign in ((0, -1), (255, 1)):
         affinities = np.full((2, 1, 9, 9), value, np.uint8)
         found = heights(affinities, distance_clip=64, sigma=8.0, boundary_weight=16.0)

@@ -31,8 +31,7 @@ def main() -> None:
     height, width = raw.shape[1:]
     padding = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE)]
     raw = np.pad(raw, padding, mode="reflect")
-    path = weights.find("default")
-    predict = Predictor(path)
+    predict = Predictor(weights.find("default"))
     pairs = [raw[[max(z - 1, 0), z]][None] for z in range(len(raw))]
     affinities = np.concatenate([predict(pair) for pair in pairs]).swapaxes(0, 1)
     affinities[0, 0] = 0
@@ -41,7 +40,6 @@ def main() -> None:
             "affinities", data=affinities[PART], compression="gzip", compression_opts=9
         )
         data.attrs["source"] = SOURCE
-        data.attrs["weights_sha256"] = weights.sha256(path)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def test_every_cut_of_a_real_tree_is_an_agglomeration(
 
 @pytest.mark.parametrize("scoring", ["mean", "median"])
 def test_a_higher_threshold_only_splits(fib25_affinities: Array, scoring: str) -> None:
-    """Every segment at a threshold lies in one segment of each lower one, and keeps a name in it."""
+    """Every segment lies in one segment of each lower threshold, whose name is not larger."""
     part = np.ascontiguousarray(fib25_affinities[:, :16, :80, :80])
     overrides = (f"agglomerate.scoring={scoring}",)
     store = MemoryStore(part, block_shape=(9, 50, 50), overrides=overrides).run_all()

@@ -15,7 +15,7 @@ import pytest
 import waterz
 from in_memory import MemoryStore
 
-from cadseg import evaluate, graph, scores
+from cadseg import graph, scores
 from cadseg.agglomerate import agglomerate
 from cadseg.edges import edges_of
 from cadseg.merges import cut, relabelled
@@ -78,7 +78,7 @@ def ids(part: Array) -> Array:
 
 
 def test_without_ties_the_mean_is_waterz(part: Array, ids: Array) -> None:
-    """Every segment of waterz is one of ours at every threshold, where no two affinities are equal."""
+    """Where no two affinities are equal, waterz' segments are ours, at every threshold."""
     whole = ranked(part)
     thresholds = [k / 64 for k in (57, 48, 38, 32, 25, 16)]
     half = scores.half_bits(np.uint32)
@@ -95,7 +95,7 @@ def test_without_ties_the_mean_is_waterz(part: Array, ids: Array) -> None:
 
 
 def distinct(affinities: Array, ids: Array) -> Array | None:
-    """All pairs with a maximum of their own, in their order, as bytes; None if there are too many."""
+    """Bytes, one for each pair of fragments, in the order of maxima; None if there are too many."""
     edges = edges_of(affinities, ids, (0, 0, 0))
     if edges.u.size > 256:
         return None

@@ -1,0 +1,106 @@
+"""Scores: the order of fractions, exactly, in one integer."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from cadseg.scores import LARGEST_COUNT, at_least, half_bits, score, scores
+
+DTYPES = ["uint8", "uint16", "uint32"]
+MANY = settings(max_examples=200, deadline=None)
+
+
+@st.composite
+def fractions(draw: st.DrawFn, dtype: str) -> tuple[int, int]:
+    """Sums and counts that contacts can have."""
+    one = int(np.iinfo(dtype).max)
+    largest = min(LARGEST_COUNT - 1, (2**64 - 1) // one)  # sums have 64 bits
+    count = draw(st.integers(1, 60) | st.integers(1, largest))
+    top = one * count
+    return draw(st.integers(0, top) | st.sampled_from([0, 1, top - 1, top])), count
+
+
+def scored(total: int, count: int, dtype: Any) -> int:
+    return int(score(np.uint64(total), np.uint64(count), half_bits(dtype)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@MANY
+@given(data=st.data())
+def test_a_score_is_the_fraction_in_fixed_point(dtype: str, data: st.DataObject) -> None:
+    """The score is the floor of the mean times a power of two, for every sum and count."""
+    total, count = data.draw(fractions(dtype))
+    expected = Fraction(total, count) * 2 ** (2 * half_bits(dtype))
+    assert scored(total, count, dtype) == expected.__floor__()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@MANY
+@given(data=st.data())
+def test_scores_never_reverse_an_order(dtype: str, data: st.DataObject) -> None:
+    """A larger mean never has a smaller score, and equal means have equal scores."""
+    one, other = data.draw(fractions(dtype)), data.draw(fractions(dtype))
+    a, b = Fraction(*one), Fraction(*other)
+    if a == b:
+        assert scored(*one, dtype) == scored(*other, dtype)
+    elif a < b:
+        assert scored(*one, dtype) <= scored(*other, dtype)
+        if one[1] * other[1] <= 2 ** (2 * half_bits(dtype)):
+            assert scored(*one, dtype) < scored(*other, dtype)
+
+
+@MANY
+@given(data=st.data())
+def test_merging_never_makes_a_score_better(data: st.DataObject) -> None:
+    """The score of two contacts together lies between the scores of the two."""
+    one, other = data.draw(fractions("uint8")), data.draw(fractions("uint8"))
+    assume(one[1] + other[1] < LARGEST_COUNT)
+    together = scored(one[0] + other[0], one[1] + other[1], "uint8")
+    parts = scored(*one, "uint8"), scored(*other, "uint8")
+    assert min(parts) <= together <= max(parts)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@MANY
+@given(data=st.data())
+def test_a_threshold_means_what_is_written(dtype: str, data: st.DataObject) -> None:
+    """A mean passes exactly where it is at least the decimal that stands in the config."""
+    thousandths = data.draw(st.integers(0, 1000))
+    count = data.draw(st.integers(1, 2000))
+    top = int(np.iinfo(dtype).max)
+    near = thousandths * top * count // 1000
+    total = min(max(near + data.draw(st.integers(-2, 2)), 0), top * count)
+    passes = scored(total, count, dtype) >= at_least(thousandths / 1000, dtype)
+    assert passes == (Fraction(total, count * top) >= Fraction(thousandths, 1000))
+
+
+def test_a_tenth_is_a_tenth() -> None:
+    """A mean of exactly 51 of 255 passes 0.2, although the float 0.2 is a little more."""
+    assert scored(51, 1, "uint8") == at_least(0.2, "uint8")
+    assert scored(510 * 7, 70, "uint8") == at_least(0.2, "uint8")
+    assert scored(51 * 1000 - 1, 1000, "uint8") < at_least(0.2, "uint8")
+    assert scored(51, 200, "uint8") >= at_least(0.001, "uint8")
+
+
+def test_arrays_are_scored_one_by_one() -> None:
+    """Scoring an array is scoring its members."""
+    rng = np.random.default_rng(0)
+    count = rng.integers(1, 1000, 50).astype(np.uint64)
+    total = rng.integers(0, 255, 50).astype(np.uint64) * count
+    expected = [scored(t, c, "uint8") for t, c in zip(total.tolist(), count.tolist(), strict=True)]
+    assert scores(total, count, half_bits("uint8")).tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_is_the_largest_score(dtype: str) -> None:
+    """A threshold of 1 fits into 64 bits, and only certainty reaches it."""
+    top = int(np.iinfo(dtype).max)
+    assert at_least(1.0, dtype) == scored(top, 1, dtype) < 2**64
+    assert scored(top * 9 - 1, 9, dtype) < at_least(1.0, dtype)
+    assert at_least(0.0, dtype) == 0
