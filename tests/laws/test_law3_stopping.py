@@ -1,0 +1,157 @@
+"""Law 3: stopping changes nothing.
+
+Whatever process is killed, at whatever moment and however often: the same command, given again,
+ends with the bytes of a run that nobody disturbed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from cadseg.models import weights
+from cadseg.models.student import Student, StudentConfig
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+import real_run as real  # noqa: E402
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+Command = tuple[object, ...]
+
+KILLS = 12
+LIMIT = 300.0  # seconds in which something must move
+
+
+class Victims:
+    """The processes of one run, and ways to kill them."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        """Of the run whose command is `process`."""
+        self.process = process
+
+    def children(self) -> list[psutil.Process]:
+        """The scheduler, and the workers that it has started."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
+
+    def worker(self, chance: random.Random) -> None:
+        """Kill one worker."""
+        workers = [one for one in self.children() if one.ppid() != self.process.pid]
+        if workers:
+            end(chance.choice(workers))
+
+    def scheduler(self, chance: random.Random) -> None:
+        """Kill the process that hands out blocks."""
+        for one in self.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if one.ppid() == self.process.pid:
+                    end(one)
+
+    def command(self, chance: random.Random) -> None:
+        """Kill the command itself, and nothing else."""
+        self.process.kill()
+
+    def everyone(self, chance: random.Random) -> None:
+        """Kill all processes, in any order."""
+        everyone = [psutil.Process(self.process.pid), *self.children()]
+        for one in chance.sample(everyone, len(everyone)):
+            end(one)
+
+
+def end(process: psutil.Process) -> None:
+    """Kill a process, if it is still there."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def finished(process: subprocess.Popen[str], out: Path, records: int) -> bool:
+    """Wait for so many records; whether the run ended before it had them."""
+    moved, known = time.monotonic(), 0
+    while (now := real.records(out)) < records:
+        if process.poll() is not None:
+            return True
+        if now != known:
+            moved, known = time.monotonic(), now
+        assert time.monotonic() - moved < LIMIT, f"nothing moves after {now} records"
+        time.sleep(0.005)
+    return False
+
+
+def disturbed(command: Command, out: Path, total: int, seed: int) -> dict[str, int]:
+    """Run `command` to its end, with kills spread over all its blocks; how often who was killed.
+
+    Raises:
+        AssertionError: an undisturbed run of it fails.
+    """
+    chance = random.Random(seed)
+    moments = sorted(chance.sample(range(total), KILLS))
+    # the first and every third kill end the run; workers die while it goes on
+    ways = ["everyone", "worker", "worker", "command", "worker", "scheduler"]
+    killed = dict.fromkeys(ways, 0)
+    process = real.start(*command)
+    for number, moment in enumerate(moments):
+        way = ways[number % len(ways)]
+        while finished(process, out, moment):
+            process.communicate()
+            process = real.start(*command)
+        time.sleep(chance.random() * 0.2)
+        if process.poll() is None:
+            kill: Callable[[random.Random], None] = getattr(Victims(process), way)
+            kill(chance)
+            killed[way] += 1
+        if way != "worker":
+            process.communicate(timeout=LIMIT)
+            process = real.start(*command)
+    out_text, err_text = process.communicate(timeout=2 * LIMIT)
+    for _ in range(2):  # killed workers may have used up the attempts of a block
+        if process.returncode == 1:
+            process = real.start(*command)
+            out_text, err_text = process.communicate(timeout=2 * LIMIT)
+    assert process.returncode == 0, err_text
+    assert out_text.strip() == str(out / "segmentation" / "0")
+    return killed
+
+
+def the_law_holds(command: Command, folder: Path, seed: int) -> None:
+    """A disturbed run ends as an undisturbed one, which runs in one process."""
+    out, calm = folder / "disturbed.zarr", folder / "calm.zarr"
+    assert real.cadseg(*command, "--out", calm, "--serial").code == 0
+    total = real.records(calm)
+    killed = disturbed((*command, "--out", out, "--workers=2"), out, total, seed)
+    assert sum(killed.values()) >= 10, killed
+    assert real.differing(out, calm) == []
+    assert not (out / "claim.json").exists()
+
+
+@pytest.mark.slow
+def test_killed_from_affinities(tmp_path: Path) -> None:
+    """From affinities, with blocks on three levels, and with every kind of process killed."""
+    affs = real.volume(tmp_path / "affs.zarr", real.affinities((6, 42, 48)))
+    command = ("segment", affs, "--set=block_shape=[2, 14, 16]", *real.SMALL)
+    the_law_holds(command, tmp_path, seed=0)
+
+
+@pytest.mark.slow
+def test_killed_from_raw(tmp_path: Path, fib25_raw: np.ndarray[Any, Any]) -> None:
+    """From raw to segments, with the network."""
+    torch.manual_seed(0)
+    weights.save(tmp_path / "w.safetensors", Student(StudentConfig(filters=2, embedding=2)).eval())
+    raw = real.volume(tmp_path / "raw.zarr", fib25_raw[:4, :40, :40])
+    sets = (f"--weights={tmp_path / 'w.safetensors'}", "--set=block_shape=[2, 20, 40]")
+    the_law_holds(("predict", raw, "--config=ssem", *sets, *real.SMALL), tmp_path, seed=1)
