@@ -31,7 +31,7 @@ from torch import Tensor
 
 from cadseg.config import Strict
 from cadseg.errors import CadsegError, ConfigError
-from cadseg.models import weights
+from cadseg.models import memory, weights
 from cadseg.models.affinity import affinities
 from cadseg.models.augment import AugmentConfig, augment, margin
 from cadseg.models.losses import slice_loss
@@ -106,6 +106,7 @@ def train(
     Raises:
         CadsegError: the loss is not a number; the data or the checkpoint do not fit.
     """
+    memory.keep_freed()
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     device = torch.device(config.device)

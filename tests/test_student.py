@@ -218,6 +218,18 @@ def test_predictor_refuses(student, tmp_path, options, problem):
         Predictor(tmp_path / "a.safetensors", **options)
 
 
+def test_less_precise_arithmetic_is_close(student, tmp_path):
+    """With bfloat16 arithmetic, affinities are the same within a few percent."""
+    weights.save(tmp_path / "a.safetensors", student)
+    raw = greys(1, 2, 64, 64)
+    exact, fast = (
+        Predictor(tmp_path / "a.safetensors", precision=precision)(raw).astype(int)
+        for precision in ("float32", "bfloat16")
+    )
+    assert 0 < np.abs(exact - fast).max()
+    assert np.abs(exact - fast).mean() < 0.02 * 255
+
+
 def test_auto_takes_what_is_there():
     """A device is asked for by its name, or as auto."""
     assert device_kind("cpu") == "cpu"

@@ -103,6 +103,21 @@ def test_learning_rate_falls_to_zero(tree, tmp_path):
     assert 0 < rates[-1] < one.learning_rate / 1000
 
 
+def test_weights_come_to_rest(tree, tmp_path):
+    """The last step moves the weights far less than the first one."""
+    seen = []
+
+    def watched(student, raw, labels):
+        seen.append(torch.nn.utils.parameters_to_vector(student.parameters()).detach())
+        return supervised(student, raw, labels)
+
+    student = weights.load(train(config(tree, tmp_path), tmp_path / "run", loss_of=watched))
+    seen.append(torch.nn.utils.parameters_to_vector(student.parameters()).detach())
+    moved = [float((b - a).norm()) for a, b in zip(seen[:-1], seen[1:], strict=True)]
+    assert len(moved) == 6
+    assert 0 < moved[-1] < moved[0] / 4
+
+
 class Stop(Exception):
     """Somebody pulls the plug."""
 
