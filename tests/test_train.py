@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from pathlib import Path
 
 import h5py
@@ -107,13 +108,15 @@ def test_weights_come_to_rest(tree, tmp_path):
     """The last step moves the weights far less than the first one."""
     seen = []
 
+    def noted(student):
+        seen.append(torch.cat([p.detach().flatten() for p in student.parameters()]))
+
     def watched(student, raw, labels):
-        seen.append(torch.nn.utils.parameters_to_vector(student.parameters()).detach())
+        noted(student)
         return supervised(student, raw, labels)
 
-    student = weights.load(train(config(tree, tmp_path), tmp_path / "run", loss_of=watched))
-    seen.append(torch.nn.utils.parameters_to_vector(student.parameters()).detach())
-    moved = [float((b - a).norm()) for a, b in zip(seen[:-1], seen[1:], strict=True)]
+    noted(weights.load(train(config(tree, tmp_path), tmp_path / "run", loss_of=watched)))
+    moved = [float((b - a).norm()) for a, b in itertools.pairwise(seen)]
     assert len(moved) == 6
     assert 0 < moved[-1] < moved[0] / 4
 
