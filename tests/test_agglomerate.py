@@ -1,0 +1,180 @@
+"""Agglomeration: a block merges what it can see is best, and hands up enough for the rest."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cadseg import scores
+from cadseg.agglomerate import Merges, agglomerate
+from cadseg.edges import Edges
+from cadseg.graph import Graph, from_edges, joined
+
+Array = np.ndarray[Any, Any]
+Contacts = dict[tuple[int, int], tuple[int, int, int]]
+HALF = scores.half_bits("uint8")
+FEW = settings(max_examples=60, deadline=None)
+NONE = np.empty(0, np.uint64)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Contacts:
+    """Random graphs whose contacts have few different scores."""
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    nodes = draw(st.integers(2, 16))
+    names = np.sort(rng.choice(50, nodes, replace=False)) + 1
+    levels = rng.choice(256, draw(st.integers(1, 6)), replace=False)
+    share = draw(st.sampled_from([0.2, 0.5, 1.0]))
+    found: Contacts = {}
+    for i in range(nodes):
+        for j in range(i + 1, nodes):
+            if rng.random() < share:
+                count = int(rng.integers(1, 4))
+                values = rng.choice(levels, count)
+                found[int(names[i]), int(names[j])] = (int(values.sum()), count, int(values.max()))
+    return found
+
+
+def graph(found: Contacts, scoring: str) -> Graph:
+    rows = np.array([(*p, *c) for p, c in sorted(found.items())], np.uint64).reshape(-1, 5)
+    columns = [rows[:, i].copy() for i in range(4)]
+    return from_edges(Edges(*columns, rows[:, 4].astype(np.uint32)), scoring)
+
+
+def merged(
+    rows: Graph, scoring: str, frozen: Array = NONE, floor: float = 0.0
+) -> tuple[list[tuple[int, ...]], Graph]:
+    tree, left = agglomerate(
+        rows,
+        frozen,
+        floor=scores.at_least(floor, "uint8"),
+        half=HALF,
+        median=scoring == "median",
+    )
+    return listed(tree), left
+
+
+def listed(tree: Merges) -> list[tuple[int, ...]]:
+    columns = (tree.fragment, tree.parent, tree.sum, tree.count)
+    return list(zip(*(c.tolist() for c in columns), strict=True))
+
+
+@pytest.mark.parametrize("scoring", ["mean", "median"])
+@FEW
+@given(found=graphs(), floor=st.sampled_from([0.0, 0.2, 0.5, 0.9]))
+def test_without_frozen_it_is_the_greedy_one(scoring: str, found: Contacts, floor: float) -> None:
+    """Merge for merge and in the same order what taking the best edge of all gives."""
+    tree, left = merged(graph(found, scoring), scoring, floor=floor)
+    assert tree == oracle.greedy(found, scoring, Fraction(str(floor)) * 255)
+    assert left.u.size == 0
+
+
+@pytest.mark.parametrize("scoring", ["mean", "median"])
+@FEW
+@given(found=graphs(), data=st.data())
+def test_merging_in_two_rounds_is_merging_in_one(
+    scoring: str, found: Contacts, data: st.DataObject
+) -> None:
+    """What a block with frozen fragments merges and hands up makes the same tree above it."""
+    names = sorted({name for pair in found for name in pair})
+    frozen = data.draw(st.lists(st.sampled_from(names), unique=True)) if names else []
+    floor = data.draw(st.sampled_from([0.0, 0.3]))
+    rows = graph(found, scoring)
+    below, left = merged(rows, scoring, np.array(sorted(frozen), np.uint64), floor)
+    above, rest = merged(left, scoring, floor=floor)
+    assert sorted(below + above) == sorted(merged(rows, scoring, floor=floor)[0])
+    assert not {name for merge in below for name in merge[:2]} & set(frozen)
+    assert rest.u.size == 0
+
+
+@pytest.mark.parametrize("scoring", ["mean", "median"])
+@FEW
+@given(found=graphs(), seed=st.integers(0, 10**6), floor=st.sampled_from([0.0, 0.4]))
+def test_two_blocks_and_one_above_make_one_tree(
+    scoring: str, found: Contacts, seed: int, floor: float
+) -> None:
+    """Rows dealt to two blocks, edges at the face to both in part, give the tree of one block."""
+    rng = np.random.default_rng(seed)
+    side = {name: int(rng.integers(0, 3)) for pair in found for name in pair}  # 2: on the face
+    parts: list[Contacts] = [{}, {}]
+    frozen = {name for name, where in side.items() if where == 2}
+    for pair, contact in found.items():
+        where = {side[name] for name in pair}
+        if where == {2} and contact[1] > 1:  # both blocks count some of its voxel pairs
+            total, count, largest = contact
+            parts[0][pair] = (total - largest, count - 1, 0)
+            parts[1][pair] = (largest, 1, largest)
+        elif where == {0, 1}:  # across the face: both ends are on it
+            frozen |= set(pair)
+            parts[0][pair] = contact
+        else:
+            parts[int(1 in where)][pair] = contact
+    below: list[tuple[int, ...]] = []
+    left = []
+    for part in parts:
+        tree, rows = merged(
+            graph(part, scoring), scoring, np.array(sorted(frozen), np.uint64), floor
+        )
+        below += tree
+        left.append(rows)
+    above, _ = merged(joined(left), scoring, floor=floor)
+    assert sorted(below + above) == sorted(merged(graph(found, scoring), scoring, floor=floor)[0])
+
+
+def test_a_free_cluster_waits_for_a_better_frozen_partner() -> None:
+    """Two free fragments do not merge while one of them has a better edge to a frozen one."""
+    found = {(1, 2): (100, 1, 100), (2, 3): (200, 1, 200)}
+    tree, left = merged(graph(found, "mean"), "mean", np.array([3], np.uint64))
+    assert tree == []
+    assert left.u.tolist() == [1, 2]
+
+
+def test_what_is_decided_is_dropped() -> None:
+    """A free cluster without an edge at the floor leaves no row, not even to frozen neighbours."""
+    found = {(1, 2): (250, 1, 250), (2, 3): (10, 1, 10), (3, 4): (10, 1, 10)}
+    tree, left = merged(graph(found, "mean"), "mean", np.array([3, 4], np.uint64), 0.5)
+    assert [merge[:2] for merge in tree] == [(2, 1)]
+    assert list(zip(left.u.tolist(), left.v.tolist(), strict=True)) == [(3, 4)]
+
+
+def test_clusters_are_named_by_their_smallest_fragment() -> None:
+    """Whichever way round two clusters merge, the larger name ends."""
+    found = {(5, 9): (200, 1, 200), (1, 9): (100, 1, 100)}
+    tree, _ = merged(graph(found, "mean"), "mean")
+    assert [merge[:2] for merge in tree] == [(9, 5), (5, 1)]
+
+
+def test_ties_are_broken_by_keys_wherever_they_lie() -> None:
+    """Equal edges merge in the order of their keys' hashes, which is no order of ids."""
+    pairs = [(2 * i + 1, 2 * i + 2) for i in range(50)]
+    tree, _ = merged(graph(dict.fromkeys(pairs, (9, 1, 9)), "mean"), "mean")
+    found = [(parent, fragment) for fragment, parent, *_ in tree]
+    assert found == sorted(pairs, key=oracle.place)
+    assert found != sorted(pairs)
+
+
+def test_the_median_is_the_upper_one() -> None:
+    """Of two maxima the larger one counts, of three the middle one, whatever the contact's area."""
+    found = {(1, 2): (250, 1, 250), (1, 9): (10, 90, 10), (2, 9): (60, 1, 60)}
+    tree, _ = merged(graph(found, "median"), "median")
+    assert tree == [(2, 1, 250, 1), (9, 1, 60, 1)]
+    found |= {(2, 3): (240, 1, 240), (3, 9): (20, 1, 20)}
+    tree, _ = merged(graph(found, "median"), "median")
+    assert tree[-1] == (9, 1, 20, 1)
+
+
+def test_a_hub_with_hundreds_of_neighbours_merges_exactly() -> None:
+    """One fragment that touches all others, many alike, ends in the literal tree."""
+    rng = np.random.default_rng(0)
+    found = {(1, i): (int(rng.integers(0, 8)) * 30, 1, 0) for i in range(2, 600)}
+    found |= {(i, i + 1): (int(rng.integers(0, 8)) * 30, 1, 0) for i in range(2, 599)}
+    found = {pair: (total, count, total) for pair, (total, count, _) in found.items()}
+    for scoring in ("mean", "median"):
+        tree, _ = merged(graph(found, scoring), scoring)
+        assert tree == oracle.greedy(found, scoring, Fraction(0))
