@@ -2,8 +2,8 @@
 
 A row is an edge between two clusters, ``u < v``, each named by its smallest fragment. It carries
 the contact (sum and count of affinities), its key (the (u, v) of one original edge: of all that
-were merged into it, the largest in the order of `cadseg.agglomerate`), and, for the median of maxima, a
-sparse histogram of the maxima of those original edges.
+were merged into it, the largest in the order of `cadseg.agglomerate`), and, for the median of
+maxima, a sparse histogram of the maxima of those original edges.
 
 Two blocks can hold rows of one pair only while both its fragments are frozen in both, so that the
 rows are parts of one original edge: sums and counts add, and the larger maximum counts.
