@@ -13,8 +13,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cadseg import __version__
+from cadseg.errors import IdentityError
+from cadseg.pipeline.stages import stages_of
+from cadseg.workers.store import RUN_FILE, Store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cadseg.pipeline.stages import Stage
 
 Json = dict[str, Any]
@@ -55,6 +60,40 @@ def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for key in keys
         if was.get(key) != now.get(key)
     ]
+
+
+def redone(out: Path, store: Store, *, restart: bool) -> tuple[Stage, ...]:
+    """Stages of an earlier run in `out` that have to be redone: only if the user says so.
+
+    Raises:
+        IdentityError: there are such stages, and `restart` was not asked for.
+    """
+    if not (out / RUN_FILE).is_file():
+        return ()
+    was = json.loads((out / RUN_FILE).read_text("utf-8"))
+    stages = stages_of(store)
+    if was["source"] != store.run["source"]:
+        raise IdentityError(f"output {out}: holds a run from {was['source']}; choose another --out")
+    for place, stage in enumerate(stages):
+        old = was["stages"].get(stage.name)
+        if old is None or old["identity"] == store.identity(stage.name):
+            continue
+        below = tuple(s for s in stages[place:] if any(_steps_done(out, s, store, was)))
+        if below and not restart:
+            keys = changes(old["inputs"], store.run["stages"][stage.name]["inputs"])
+            raise IdentityError(
+                f"output {out}: its stage {stage.name} was computed with other inputs: "
+                f"{'; '.join(keys)}; go back to those, choose another --out, or add --restart to "
+                f"redo {', '.join(s.name for s in below)}"
+            )
+        return stages[place:]
+    return ()
+
+
+def _steps_done(out: Path, stage: Stage, store: Store, was: Mapping[str, Any]) -> list[str]:
+    """Steps of a stage that have any record."""
+    steps = {step.name for run in (store, Store(out, was)) for step in stage.steps(run)}
+    return [step for step in steps if any((out / "records" / step).glob("*.json"))]
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:

@@ -6,7 +6,6 @@ earlier run in the same folder would have to go. Each problem is one sentence.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,11 @@ from cadseg import __version__, group, inputs, volume
 from cadseg import config as configs
 from cadseg.blocks import Roi, zyx
 from cadseg.config import Config
-from cadseg.errors import ConfigError, IdentityError, OutputError, VolumeError
-from cadseg.pipeline.identity import changes, identities
+from cadseg.errors import ConfigError, OutputError, VolumeError
+from cadseg.pipeline.identity import identities, redone
 from cadseg.pipeline.stages import Stage, stages_of
 from cadseg.tiles import STRIDE
-from cadseg.workers.store import RUN_FILE, Store
+from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,7 +91,7 @@ def prepare(
         names = ", ".join(stage.name for stage in stages_of(store))
         raise ConfigError(f"--until {until}: there is no such stage; accepted are {names}")
     run["stages"] = identities(stages_of(store), run["config"], _extra(array, store))
-    redo = _redone(folder, store, restart=restart)
+    redo = redone(folder, store, restart=restart)
     return Job(folder, run, redo, until)
 
 
@@ -257,33 +256,3 @@ def _check_out(out: Path) -> None:
         raise OutputError(f"output {out}: {there} is no folder; choose another with --out")
     if not os.access(there, os.W_OK) or os.statvfs(there).f_flag & os.ST_RDONLY:
         raise OutputError(f"output {out}: {there} is not writable; choose another with --out")
-
-
-def _redone(out: Path, store: Store, *, restart: bool) -> tuple[Stage, ...]:
-    """Stages of an earlier run in `out` that have to be redone: only if the user says so."""
-    if not (out / RUN_FILE).is_file():
-        return ()
-    was = json.loads((out / RUN_FILE).read_text("utf-8"))
-    stages = stages_of(store)
-    if was["source"] != store.run["source"]:
-        raise IdentityError(f"output {out}: holds a run from {was['source']}; choose another --out")
-    for place, stage in enumerate(stages):
-        old = was["stages"].get(stage.name)
-        if old is None or old["identity"] == store.identity(stage.name):
-            continue
-        below = tuple(s for s in stages[place:] if any(_steps_done(out, s, store, was)))
-        if below and not restart:
-            keys = changes(old["inputs"], store.run["stages"][stage.name]["inputs"])
-            raise IdentityError(
-                f"output {out}: its stage {stage.name} was computed with other inputs: "
-                f"{'; '.join(keys)}; go back to those, choose another --out, or add --restart to "
-                f"redo {', '.join(s.name for s in below)}"
-            )
-        return stages[place:]
-    return ()
-
-
-def _steps_done(out: Path, stage: Stage, store: Store, was: Mapping[str, Any]) -> list[str]:
-    """Steps of a stage that have any record."""
-    steps = {step.name for run in (store, Store(out, was)) for step in stage.steps(run)}
-    return [step for step in steps if any((out / "records" / step).glob("*.json"))]

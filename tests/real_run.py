@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 import zarr
 from scipy import ndimage
 
-from cadseg.pipeline import cli
+from cadseg.models import weights
+from cadseg.models.student import Student, StudentConfig
+from cadseg.pipeline import cli, run
+from cadseg.pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +36,14 @@ SMALL = (
     "--set=segment.pyramid_levels=1",
     "--set=agglomerate.percolation_share=1",
 )
+
+SETS = ["block_shape=[3, 21, 24]", *(word.removeprefix("--set=") for word in SMALL)]
+HERE = run.How(serial=True, progress=Progress(quiet=True))
+
+
+def segment(affs: Path, out: Path, *more: str, **request: object) -> run.Report:
+    """A run in this process, in small blocks."""
+    return run.segment(str(affs), HERE, out=out, overrides=[*SETS, *more], **request)
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,7 @@ def cadseg(*words: object) -> Said:
 def start(
     *words: object, before: Callable[[], None] | None = None, **more: Any
 ) -> subprocess.Popen[str]:
-    """Run the command line in a process of its own, which hears signals and begins with `before`."""
+    """Run the command line in a process of its own, which hears signals; begins with `before`."""
 
     def prepared() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests may run where it is ignored
@@ -96,6 +108,23 @@ def volume(
     zarr.create_array(
         str(path), data=data, chunks=chunks or data.shape, attributes=attributes, **metadata
     )
+    return path
+
+
+def student(path: Path, raw: Array) -> Path:
+    """A small student at `path`, with random weights, whose answers use the whole range."""
+    torch.manual_seed(0)
+    made = Student(StudentConfig(filters=4, embedding=4)).train()
+    pairs = torch.from_numpy(np.stack([raw[:2], raw[8:10]])).float() / 255
+    with torch.no_grad():
+        for name, values in made.named_parameters():
+            if values.ndim == 4:
+                torch.nn.init.kaiming_normal_(values)
+            if name.endswith("out.bias"):
+                values.zero_()
+        for _ in range(20):  # batch norms learn what they will see
+            made(pairs[..., :96, :96])
+    weights.save(path, made.eval())
     return path
 
 

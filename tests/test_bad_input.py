@@ -25,7 +25,7 @@ from cadseg.models.student import Student, StudentConfig
 
 sys.path.append(str(Path(__file__).parent))
 
-import real_run as real  # noqa: E402
+import real_run as real
 
 if TYPE_CHECKING:
     import subprocess

@@ -19,7 +19,7 @@ from cadseg.pipeline.progress import Progress
 
 sys.path.append(str(Path(__file__).parent))
 
-import real_run as real  # noqa: E402
+import real_run as real
 
 HEAVY = ("daisy", "fsspec", "numba", "numpy", "pyarrow", "pydantic", "scipy", "torch", "zarr")
 WATCHED = f"""

@@ -15,7 +15,7 @@ from cadseg.pipeline.stages import STAGES
 
 sys.path.append(str(Path(__file__).parent))
 
-import real_run as real  # noqa: E402
+import real_run as real
 
 Json = dict[str, Any]
 

@@ -11,23 +11,14 @@ import numpy as np
 import pytest
 import zarr
 
-from cadseg.errors import IdentityError, OutputError, StageError
+from cadseg.errors import IdentityError, OutputError
 from cadseg.pipeline import run
-from cadseg.pipeline.progress import Progress
 
 sys.path.append(str(Path(__file__).parent))
 
-import real_run as real  # noqa: E402
+import real_run as real
 
-HERE = run.How(serial=True, progress=Progress(quiet=True))
-BLOCK = "block_shape=[3, 21, 24]"
-SETS = [BLOCK, *(word.removeprefix("--set=") for word in real.SMALL)]
 BELOW = ("records/cut", "records/segment", "records/pyramid")
-
-
-def segment(affs: Path, out: Path, *more: str, **request: object) -> run.Report:
-    """A serial run."""
-    return run.segment(str(affs), HERE, out=out, overrides=[*SETS, *more], **request)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +30,7 @@ def affs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(affs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of it, which tests only read."""
-    return segment(affs, tmp_path_factory.mktemp("out") / "o.zarr").out
+    return real.segment(affs, tmp_path_factory.mktemp("out") / "o.zarr").out
 
 
 @pytest.fixture
@@ -60,7 +51,7 @@ def test_a_run_makes_segments(whole: Path) -> None:
 def test_running_twice_changes_nothing(affs: Path, done: Path, whole: Path) -> None:
     """A finished run, started again, computes no block."""
     before = real.times(done)
-    segment(affs, done)
+    real.segment(affs, done)
     assert real.times(done) == before
     assert real.differing(done, whole) == []
 
@@ -68,8 +59,8 @@ def test_running_twice_changes_nothing(affs: Path, done: Path, whole: Path) -> N
 def test_workers_and_until_are_not_identity(affs: Path, done: Path, whole: Path) -> None:
     """A finished run computes nothing where only the way to run it differs."""
     before = real.times(done)
-    how = run.How(workers=3, retries=5, timeout=1000, progress=Progress(quiet=True))
-    run.segment(str(affs), how, out=done, overrides=SETS, until="edges")
+    how = run.How(workers=3, retries=5, timeout=1000, progress=real.HERE.progress)
+    run.segment(str(affs), how, out=done, overrides=real.SETS, until="edges")
     assert real.times(done) == before
     assert real.differing(done, whole) == []
 
@@ -78,7 +69,7 @@ def test_until_stops_and_goes_on(affs: Path, whole: Path, tmp_path: Path) -> Non
     """A run that stops after each stage and goes on ends as one that never stopped."""
     out, before = tmp_path / "o.zarr", 0
     for stage in ("fragments", "edges", "agglomerate", None):
-        report = segment(affs, out, until=stage)
+        report = real.segment(affs, out, until=stage)
         assert real.records(out) > before
         assert (report.segmentation is None) == (stage is not None)
         before = real.records(out)
@@ -88,18 +79,18 @@ def test_until_stops_and_goes_on(affs: Path, whole: Path, tmp_path: Path) -> Non
 def test_a_changed_key_is_refused(affs: Path, done: Path, whole: Path) -> None:
     """The refusal names the key, what it was and what it would be; nothing is deleted."""
     with pytest.raises(IdentityError) as refusal:
-        segment(affs, done, "fragments.sigma=0.4")
+        real.segment(affs, done, "fragments.sigma=0.4")
     assert "fragments.sigma (was 0.3, now 0.4)" in str(refusal.value)
     assert "redo fragments, edges, agglomerate, segment" in str(refusal.value)
     assert real.differing(done, whole) == []
-    segment(affs, done)
+    real.segment(affs, done)
 
 
 def test_restart_redoes_what_is_below(affs: Path, done: Path, tmp_path: Path) -> None:
     """With a changed scoring the agglomeration and what follows are redone, and nothing else."""
     before = real.times(done)
-    segment(affs, done, "agglomerate.scoring=mean", restart=True)
-    fresh = segment(affs, tmp_path / "fresh.zarr", "agglomerate.scoring=mean").out
+    real.segment(affs, done, "agglomerate.scoring=mean", restart=True)
+    fresh = real.segment(affs, tmp_path / "fresh.zarr", "agglomerate.scoring=mean").out
     assert real.differing(done, fresh) == []
     after = real.times(done)
     kept = {name for name in before if not name.startswith((*BELOW, "records/agglomerate"))}
@@ -110,8 +101,8 @@ def test_other_blocks_start_anew(affs: Path, done: Path, whole: Path) -> None:
     """Other blocks are another run; redone with them, the segmentation is the same."""
     other = "block_shape=[4, 42, 20]"
     with pytest.raises(IdentityError, match="block_shape"):
-        segment(affs, done, other)
-    segment(affs, done, other, restart=True)
+        real.segment(affs, done, other)
+    real.segment(affs, done, other, restart=True)
     made, was = (zarr.open_group(out, mode="r") for out in (done, whole))
     for name in ("fragments", "segmentation/0", "segmentation/1"):
         assert np.array_equal(made[name][:], was[name][:])
@@ -121,177 +112,67 @@ def test_another_volume_is_refused(affs: Path, done: Path, tmp_path: Path) -> No
     """A run does not go on with a volume of other content, wherever it lies."""
     moved = Path(shutil.copytree(affs, tmp_path / "moved.zarr"))
     before = real.times(done)
-    segment(moved, done)
+    real.segment(moved, done)
     assert real.times(done) == before
     other = real.volume(tmp_path / "other.zarr", real.affinities(seed=1))
-    with pytest.raises(IdentityError, match="volume.samples"):
-        segment(other, done)
+    with pytest.raises(IdentityError, match=r"volume\.samples"):
+        real.segment(other, done)
 
 
 def test_a_corrected_voxel_size(affs: Path, done: Path, tmp_path: Path) -> None:
     """Another voxel size redoes the pyramid, not the fragments; all arrays say the new one."""
     size = "volume.voxel_size=[6, 6, 6]"
     with pytest.raises(IdentityError, match="voxel_size_nm"):
-        segment(affs, done, size)
+        real.segment(affs, done, size)
     before = real.times(done)
-    segment(affs, done, size, restart=True)
-    assert real.differing(done, segment(affs, tmp_path / "fresh.zarr", size).out) == []
+    real.segment(affs, done, size, restart=True)
+    assert real.differing(done, real.segment(affs, tmp_path / "fresh.zarr", size).out) == []
     assert real.times(done)["records/climb/0.0.0.json"] == before["records/climb/0.0.0.json"]
 
 
 def test_relabel_is_a_fresh_run(affs: Path, done: Path, tmp_path: Path) -> None:
     """Cutting a finished tree elsewhere gives, byte for byte, a run with that threshold."""
     before = real.times(done)
-    run.relabel(done, 0.7, HERE)
-    fresh = segment(affs, tmp_path / "fresh.zarr", "segment.threshold=0.7").out
+    run.relabel(done, 0.7, real.HERE)
+    fresh = real.segment(affs, tmp_path / "fresh.zarr", "segment.threshold=0.7").out
     assert real.differing(done, fresh) == []
     after = real.times(done)
     kept = {name for name in before if not name.startswith(BELOW)}
     assert kept == {name for name in before if after[name] == before[name]}
-    segment(affs, done, "segment.threshold=0.7")
+    real.segment(affs, done, "segment.threshold=0.7")
     assert real.times(done) == after
 
 
 def test_relabel_there_and_back(done: Path, whole: Path) -> None:
     """A tree cut elsewhere and then where it was cut before gives the first segmentation."""
-    run.relabel(done, 0.8, HERE)
+    run.relabel(done, 0.8, real.HERE)
     assert real.differing(done, whole)
-    run.relabel(done, 0.5, HERE)
+    run.relabel(done, 0.5, real.HERE)
     assert real.differing(done, whole) == []
 
 
 def test_relabel_needs_the_folder_alone(affs: Path, tmp_path: Path) -> None:
     """A tree can be cut elsewhere when the volume has gone."""
     copy = Path(shutil.copytree(affs, tmp_path / "copy.zarr"))
-    out = segment(copy, tmp_path / "o.zarr").out
+    out = real.segment(copy, tmp_path / "o.zarr").out
     shutil.rmtree(copy)
-    run.relabel(out, 0.8, HERE)
+    run.relabel(out, 0.8, real.HERE)
     assert "records/segment/0.0.0.json" in real.times(out)
 
 
 def test_relabel_needs_a_tree(affs: Path, tmp_path: Path) -> None:
     """A run without a finished merge tree cannot be cut elsewhere."""
-    out = segment(affs, tmp_path / "o.zarr", until="edges").out
+    out = real.segment(affs, tmp_path / "o.zarr", until="edges").out
     with pytest.raises(OutputError, match="no finished merge tree"):
-        run.relabel(out, 0.8, HERE)
-
-
-def test_a_stopped_restart_loses_no_truth(
-    affs: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A restart that is stopped while it deletes leaves no record of data that has gone."""
-    delete, left = shutil.rmtree, [0]
-
-    def stopping(path: Path, *, ignore_errors: bool) -> None:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        delete(path, ignore_errors=ignore_errors)
-
-    for deletions in (1, 6, 12, 16):
-        out = Path(shutil.copytree(whole, tmp_path / f"{deletions}.zarr"))
-        left[0] = deletions
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(shutil, "rmtree", stopping)
-            segment(affs, out, "fragments.sigma=0.4", restart=True)
-        segment(affs, out)
-        assert real.differing(out, whole) == []
-
-
-def test_lost_records_are_computed_again(affs: Path, done: Path, whole: Path) -> None:
-    """Blocks whose records are lost or broken are computed again, and only they."""
-    before = real.times(done)
-    (done / "records/edges/0.0.0.json").unlink()
-    (done / "records/segment/1.1.1.json").write_text('{"identity": "ab')
-    (done / "graph/edges/level-0/0.0.0.parquet").unlink()
-    segment(affs, done)
-    assert real.differing(done, whole) == []
-    changed = [name for name, time in real.times(done).items() if time != before[name]]
-    assert sorted(changed) == ["records/edges/0.0.0.json", "records/segment/1.1.1.json"]
-
-
-def test_rubbish_of_killed_writers_does_no_harm(affs: Path, whole: Path, tmp_path: Path) -> None:
-    """Half-written temporary files, even in a folder that holds nothing else, are passed over."""
-    out = tmp_path / "o.zarr"
-    out.mkdir()
-    (out / ".zarr.json.123.part").write_text('{"zarr_f')
-    segment(affs, out, until="fragments")
-    for name in ("fragments/c/0/0/.0.99.part", "records/edges/.0.0.0.json.99.part"):
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_text("half")
-    segment(affs, out)
-    assert real.differing(out, whole) == []
-
-
-def truncate(path: Path) -> None:
-    """Cut a chunk in half."""
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-@pytest.mark.parametrize(("form", "chunk"), [(2, "0/0/0/0"), (3, "c/0/0/0/0")])
-def test_a_broken_chunk(form: int, chunk: str, whole: Path, tmp_path: Path) -> None:
-    """The blocks that need it fail, by name; all others finish; repaired, the run goes on."""
-    affs = real.volume(
-        tmp_path / "affs.zarr",
-        real.affinities(),
-        chunks=(3, 3, 42, 48),
-        zarr_format=form,
-        **({"chunk_key_encoding": {"name": "v2", "separator": "/"}} if form == 2 else {}),
-    )
-    good = (affs / chunk).read_bytes()
-    truncate(affs / chunk)
-    out = tmp_path / "o.zarr"
-    with pytest.raises(StageError) as failure:
-        segment_unsampled(affs, good, chunk, out)
-    text = str(failure.value)
-    assert text.startswith("climb: 4 of 8 blocks failed, first block 0.0.0: VolumeError: ")
-    assert chunk in text and "logs/" in text and "same command" in text
-    assert sorted(path.name for path in (out / "records/climb").iterdir()) == [
-        f"1.{y}.{x}.json" for y in range(2) for x in range(2)
-    ]
-    before = real.times(out)
-    (affs / chunk).write_bytes(good)
-    segment(affs, out)
-    assert data(out) == data(whole)
-    assert {name: real.times(out)[name] for name in before} == before
-
-
-def segment_unsampled(affs: Path, good: bytes, chunk: str, out: Path) -> None:
-    """A run of a volume that breaks only after it was looked at."""
-    (affs / chunk).write_bytes(good)
-    job = run.prepare(str(affs), source="affinities", out=out, overrides=SETS)
-    truncate(affs / chunk)
-    run.execute(job, HERE)
-
-
-def data(out: Path) -> dict[str, object]:
-    """What a run has made, without records, which name the volume's chunks."""
-    return {name: made for name, made in real.contents(out).items() if name[:7] != "records"}
-
-
-@pytest.mark.parametrize("bad", [np.nan, 1.5, -0.1])
-def test_floats_that_are_no_affinities(bad: float, tmp_path: Path) -> None:
-    """A float outside 0..1 fails its blocks; the message names the voxel."""
-    floats = real.affinities().astype(np.float32) / 255
-    floats[1, 5, 3, 4] = bad
-    affs = real.volume(tmp_path / "affs.zarr", floats, chunks=(3, 1, 8, 8))
-    with pytest.raises(StageError, match=r"\(1, 5, 3, 4\); affinities must lie in 0\.\.1"):
-        segment(affs, tmp_path / "o.zarr")
-
-
-def test_floats_are_bytes(whole: Path, tmp_path: Path) -> None:
-    """Affinities as floats in 0..1 give what the same affinities as bytes give."""
-    floats = real.affinities().astype(np.float32) / 255
-    out = segment(real.volume(tmp_path / "affs.zarr", floats), tmp_path / "o.zarr").out
-    assert data(out) == data(whole)
+        run.relabel(out, 0.8, real.HERE)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 17, 5), (2, 1, 40), (5, 7, 1)])
 def test_odd_volumes(shape: tuple[int, int, int], tmp_path: Path) -> None:
     """Volumes of one voxel, one section, one row or one column can be segmented."""
     affs = real.volume(tmp_path / "affs.zarr", real.affinities(shape))
-    out = segment(affs, tmp_path / "o.zarr", "block_shape=[2, 5, 5]").out
-    one = segment(affs, tmp_path / "one.zarr", "block_shape=[9, 50, 50]").out
+    out = real.segment(affs, tmp_path / "o.zarr", "block_shape=[2, 5, 5]").out
+    one = real.segment(affs, tmp_path / "one.zarr", "block_shape=[9, 50, 50]").out
     cut, uncut = (zarr.open_group(path, mode="r")["segmentation/0"][:] for path in (out, one))
     assert cut.shape == shape
     assert cut.min() > 0
@@ -301,7 +182,7 @@ def test_odd_volumes(shape: tuple[int, int, int], tmp_path: Path) -> None:
 def test_a_part_of_the_volume(affs: Path, whole: Path, tmp_path: Path) -> None:
     """With a roi, only its voxels are segmented."""
     box = (slice(1, 6), slice(5, 30), slice(20, 47))
-    out = segment(affs, tmp_path / "o.zarr", "volume.roi=[[1, 6], [5, 30], [20, 47]]").out
+    out = real.segment(affs, tmp_path / "o.zarr", "volume.roi=[[1, 6], [5, 30], [20, 47]]").out
     made = zarr.open_group(out, mode="r")["segmentation/0"][:]
     assert made[box].min() > 0
     made[box] = 0
@@ -311,7 +192,7 @@ def test_a_part_of_the_volume(affs: Path, whole: Path, tmp_path: Path) -> None:
 def test_percolation_is_said(affs: Path, tmp_path: Path) -> None:
     """A segment that swallows more of the volume than its share is named in a warning."""
     share = "agglomerate.percolation_share=0.01"
-    report = segment(affs, tmp_path / "o.zarr", share)
+    report = real.segment(affs, tmp_path / "o.zarr", share)
     assert "threshold" in report.warnings[0]
     run_file = json.loads((report.out / "run.json").read_text())
     assert run_file["config"]["agglomerate"]["percolation_share"] == 0.01

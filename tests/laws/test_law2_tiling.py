@@ -13,17 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import zarr
 
 from cadseg.models import weights
-from cadseg.models.student import Student, StudentConfig
 from cadseg.pipeline import run
 from cadseg.pipeline.progress import Progress
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-import real_run as real  # noqa: E402
+import real_run as real
 
 Array = np.ndarray[Any, Any]
 Zyx = tuple[int, int, int]
@@ -34,21 +32,8 @@ BLOCKS: tuple[Zyx, ...] = ((7, 96, 384), (1, 64, 128), (3, 33, 70), (2, 10, 330)
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory, fib25_raw: Array) -> Path:
-    """A small student with random weights whose answers use the whole range."""
-    torch.manual_seed(0)
-    made = Student(StudentConfig(filters=4, embedding=4)).train()
-    pairs = torch.from_numpy(np.stack([fib25_raw[:2], fib25_raw[8:10]])).float() / 255
-    with torch.no_grad():
-        for name, values in made.named_parameters():
-            if values.ndim == 4:
-                torch.nn.init.kaiming_normal_(values)
-            if name.endswith("out.bias"):
-                values.zero_()
-        for _ in range(12):  # batch norms learn what they will see
-            made(pairs[..., :240, :240])
-    path = tmp_path_factory.mktemp("weights") / "student.safetensors"
-    weights.save(path, made.eval())
-    return path
+    """A small student whose answers use the whole range."""
+    return real.student(tmp_path_factory.mktemp("weights") / "w.safetensors", fib25_raw)
 
 
 def predicted(raw: Array, student: Path, folder: Path, *sets: str) -> Array:
@@ -70,9 +55,7 @@ def predicted(raw: Array, student: Path, folder: Path, *sets: str) -> Array:
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_blocks_change_nothing(
-    batch: int, student: Path, fib25_raw: Array, tmp_path: Path
-) -> None:
+def test_blocks_change_nothing(batch: int, student: Path, fib25_raw: Array, tmp_path: Path) -> None:
     """Blocks that cut tiles and groups of section pairs give the same bytes."""
     raw = fib25_raw[:5, :70, :150]
     sets = ("predict.tile=[64, 64]", "predict.halo=16", f"predict.batch={batch}")
@@ -159,7 +142,9 @@ def test_the_network_that_ships(batch: int, fib25_raw: Array, tmp_path: Path) ->
     default = weights.find("default")
     sets = (f"predict.batch={batch}", "block_shape=[2, 32, 96]", "predict.tile=[48, 48]")
     one, cut, small = (
-        predicted(raw, default, tmp_path, *sets[: n + 1], *(() if n else ("predict.tile=[256, 256]",)))
+        predicted(
+            raw, default, tmp_path, *sets[: n + 1], *(() if n else ("predict.tile=[256, 256]",))
+        )
         for n in range(3)
     )
     assert np.array_equal(cut, predicted(raw, default, tmp_path, sets[0]))

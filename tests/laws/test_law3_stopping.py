@@ -15,21 +15,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import psutil
 import pytest
-import torch
-
-from cadseg.models import weights
-from cadseg.models.student import Student, StudentConfig
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-import real_run as real  # noqa: E402
+import real_run as real
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
+
+    import numpy as np
 
 Command = tuple[object, ...]
 
@@ -150,8 +147,7 @@ def test_killed_from_affinities(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_from_raw(tmp_path: Path, fib25_raw: np.ndarray[Any, Any]) -> None:
     """From raw to segments, with the network."""
-    torch.manual_seed(0)
-    weights.save(tmp_path / "w.safetensors", Student(StudentConfig(filters=2, embedding=2)).eval())
+    real.student(tmp_path / "w.safetensors", fib25_raw)
     raw = real.volume(tmp_path / "raw.zarr", fib25_raw[:4, :40, :40])
     sets = (f"--weights={tmp_path / 'w.safetensors'}", "--set=block_shape=[2, 20, 40]")
     the_law_holds(("predict", raw, "--config=ssem", *sets, *real.SMALL), tmp_path, seed=1)

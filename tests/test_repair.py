@@ -1,0 +1,146 @@
+"""A run meets broken input, lost records and half-made files, and ends as if it had not."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cadseg.errors import StageError
+from cadseg.pipeline import run
+
+sys.path.append(str(Path(__file__).parent))
+
+import real_run as real
+
+
+@pytest.fixture(scope="module")
+def affs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A volume of affinities."""
+    return real.volume(tmp_path_factory.mktemp("in") / "affs.zarr", real.affinities())
+
+
+@pytest.fixture(scope="module")
+def whole(affs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of it, which tests only read."""
+    return real.segment(affs, tmp_path_factory.mktemp("out") / "o.zarr").out
+
+
+@pytest.fixture
+def done(whole: Path, tmp_path: Path) -> Path:
+    """A copy of that run."""
+    return Path(shutil.copytree(whole, tmp_path / "o.zarr"))
+
+
+def test_a_stopped_restart_loses_no_truth(
+    affs: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart that is stopped while it deletes leaves no record of data that has gone."""
+    delete, left = shutil.rmtree, [0]
+
+    def stopping(path: Path, *, ignore_errors: bool) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        delete(path, ignore_errors=ignore_errors)
+
+    for deletions in (1, 6, 12, 16):
+        out = Path(shutil.copytree(whole, tmp_path / f"{deletions}.zarr"))
+        left[0] = deletions
+        monkeypatch.setattr(shutil, "rmtree", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            real.segment(affs, out, "fragments.sigma=0.4", restart=True)
+        monkeypatch.undo()
+        real.segment(affs, out)
+        assert real.differing(out, whole) == []
+
+
+def test_lost_records_are_computed_again(affs: Path, done: Path, whole: Path) -> None:
+    """Blocks whose records are lost or broken are computed again, and only they."""
+    before = real.times(done)
+    (done / "records/edges/0.0.0.json").unlink()
+    (done / "records/segment/1.1.1.json").write_text('{"identity": "ab')
+    (done / "graph/edges/level-0/0.0.0.parquet").unlink()
+    real.segment(affs, done)
+    assert real.differing(done, whole) == []
+    changed = [name for name, time in real.times(done).items() if time != before[name]]
+    assert sorted(changed) == ["records/edges/0.0.0.json", "records/segment/1.1.1.json"]
+
+
+def test_rubbish_of_killed_writers_does_no_harm(affs: Path, whole: Path, tmp_path: Path) -> None:
+    """Half-written temporary files, even in a folder that holds nothing else, are passed over."""
+    out = tmp_path / "o.zarr"
+    out.mkdir()
+    (out / ".zarr.json.123.part").write_text('{"zarr_f')
+    real.segment(affs, out, until="fragments")
+    for name in ("fragments/c/0/0/.0.99.part", "records/edges/.0.0.0.json.99.part"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("half")
+    real.segment(affs, out)
+    assert real.differing(out, whole) == []
+
+
+def truncate(path: Path) -> None:
+    """Cut a chunk in half."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(("form", "chunk"), [(2, "0/0/0/0"), (3, "c/0/0/0/0")])
+def test_a_broken_chunk(form: int, chunk: str, whole: Path, tmp_path: Path) -> None:
+    """The blocks that need it fail, by name; all others finish; repaired, the run goes on."""
+    affs = real.volume(
+        tmp_path / "affs.zarr",
+        real.affinities(),
+        chunks=(3, 3, 42, 48),
+        zarr_format=form,
+        **({"chunk_key_encoding": {"name": "v2", "separator": "/"}} if form == 2 else {}),
+    )
+    good = (affs / chunk).read_bytes()
+    truncate(affs / chunk)
+    out = tmp_path / "o.zarr"
+    with pytest.raises(StageError) as failure:
+        segment_unsampled(affs, good, chunk, out)
+    text = str(failure.value)
+    assert text.startswith("climb: 4 of 8 blocks failed, first block 0.0.0: VolumeError: ")
+    assert [part for part in (chunk, "logs/", "same command") if part not in text] == []
+    assert sorted(path.name for path in (out / "records/climb").iterdir()) == [
+        f"1.{y}.{x}.json" for y in range(2) for x in range(2)
+    ]
+    before = real.times(out)
+    (affs / chunk).write_bytes(good)
+    real.segment(affs, out)
+    assert data(out) == data(whole)
+    assert {name: real.times(out)[name] for name in before} == before
+
+
+def segment_unsampled(affs: Path, good: bytes, chunk: str, out: Path) -> None:
+    """A run of a volume that breaks only after it was looked at."""
+    (affs / chunk).write_bytes(good)
+    job = run.prepare(str(affs), source="affinities", out=out, overrides=real.SETS)
+    truncate(affs / chunk)
+    run.execute(job, real.HERE)
+
+
+def data(out: Path) -> dict[str, object]:
+    """What a run has made, without records, which name the volume's chunks."""
+    return {name: made for name, made in real.contents(out).items() if name[:7] != "records"}
+
+
+@pytest.mark.parametrize("bad", [np.nan, 1.5, -0.1])
+def test_floats_that_are_no_affinities(bad: float, tmp_path: Path) -> None:
+    """A float outside 0..1 fails its blocks; the message names the voxel."""
+    floats = real.affinities().astype(np.float32) / 255
+    floats[1, 5, 3, 4] = bad
+    affs = real.volume(tmp_path / "affs.zarr", floats, chunks=(3, 1, 8, 8))
+    with pytest.raises(StageError, match=r"\(1, 5, 3, 4\); affinities must lie in 0\.\.1"):
+        real.segment(affs, tmp_path / "o.zarr")
+
+
+def test_floats_are_bytes(whole: Path, tmp_path: Path) -> None:
+    """Affinities as floats in 0..1 give what the same affinities as bytes give."""
+    floats = real.affinities().astype(np.float32) / 255
+    out = real.segment(real.volume(tmp_path / "affs.zarr", floats), tmp_path / "o.zarr").out
+    assert data(out) == data(whole)
