@@ -1,0 +1,162 @@
+"""Law 6: memory knows the block, not the volume; beyond its budget a graph lies on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from in_memory import MemoryStore
+from scipy import ndimage
+
+from cadseg import group, tables, volume
+from cadseg.blocks import Roi, Zyx, zyx
+from cadseg.pipeline.plan import plan
+from cadseg.pipeline.prepare import Job, prepare
+from cadseg.pipeline.run import _create_arrays
+from cadseg.spill import Workspace
+from cadseg.workers.store import RUN_FILE
+
+Array = np.ndarray[Any, Any]
+Peaks = dict[str, list[int]]
+
+BLOCK: Zyx = (6, 48, 48)
+
+
+def affinities(shape: Zyx) -> Array:
+    """Cells some 12 voxels wide, [3, z, y, x] uint8."""
+    coarse = zyx(-(-n // 4) for n in shape)
+    noise = np.random.default_rng(0).random((3, *coarse), np.float32)
+    smooth = ndimage.uniform_filter(noise, (0, 1, 3, 3)).repeat(4, 1).repeat(4, 2).repeat(4, 3)
+    whole = np.clip((smooth[:, : shape[0], : shape[1], : shape[2]] - 0.35) * 4, 0, 1)
+    return np.asarray(whole * 255).astype(np.uint8)
+
+
+def prepared(folder: Path, blocks: int) -> Job:
+    """A run of `blocks` blocks per axis, of which nothing is computed."""
+    shape = zyx(blocks * n for n in BLOCK)
+    output = volume.create_output(
+        folder, "affinities", lead=(3,), shape=shape, dtype="uint8", shard=shape
+    )
+    output.write(Roi((0, 0, 0), shape), affinities(shape))
+    changes = ("volume.voxel_size=[40, 4, 4]", f"block_shape={list(BLOCK)}")
+    short = ("fragments.distance_clip=2", "fragments.sigma=0.5", "segment.pyramid_levels=1")
+    job = prepare(
+        str(folder / "affinities"),
+        source="affinities",
+        out=folder / "out",
+        overrides=(*changes, *short),
+    )
+    group.ensure_group(job.out)
+    tables.replace(job.out / RUN_FILE, json.dumps(job.run).encode())
+    _create_arrays(job)
+    return job
+
+
+def peaks(folder: Path, blocks: int) -> tuple[Job, Peaks]:
+    """What each step of such a run takes: idle and at its peak, in bytes."""
+    warm, job = prepared(folder / f"warm{blocks}", 2), prepared(folder / f"run{blocks}", blocks)
+    program = Path(__file__).with_name("memory_run.py")
+    done = subprocess.run(
+        [sys.executable, program, warm.out, job.out],
+        env={**os.environ, "MALLOC_ARENA_MAX": "1"},  # one heap for all threads: less noise
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return job, json.loads(done.stdout)
+
+
+def assert_as_planned(job: Job, found: Peaks) -> None:
+    """No step takes more than its plan said."""
+    for step in plan(job).steps:
+        assert found[step.name][1] < step.memory, step.name
+
+
+def test_a_worker_stays_under_its_plan(tmp_path: Path) -> None:
+    """No step of a small run takes more memory than the plan said."""
+    job, found = peaks(tmp_path, 3)
+    assert_as_planned(job, found)
+
+
+@pytest.mark.slow
+def test_memory_knows_the_block_not_the_volume(tmp_path: Path) -> None:
+    """In a volume 8 times larger a worker takes no more, up to the first joining of blocks."""
+    _, small = peaks(tmp_path, 5)
+    job, large = peaks(tmp_path, 10)
+    assert_as_planned(job, large)
+    for name in small:
+        if not name[-1].isdigit() or int(name[-1]) <= 1:
+            (idle, most), (idle_large, most_large) = small[name], large[name]
+            assert most_large - idle_large < 1.1 * (most - idle), name
+
+
+@pytest.mark.parametrize("scoring", ["mean", "median"])
+def test_where_a_graph_lies_changes_nothing(scoring: str) -> None:
+    """With no memory at all for the graph, every table is the same."""
+    changes = (f"agglomerate.scoring={scoring}", "fragments.sigma=0.5")
+    runs = [
+        MemoryStore(
+            affinities((8, 60, 60)), block_shape=(4, 32, 24), overrides=(*changes, *more)
+        ).run_all()
+        for more in ((), ("agglomerate.memory_gb=0.0000001",))
+    ]
+    assert runs[0].tables.keys() == runs[1].tables.keys()
+    for place, table in runs[0].tables.items():
+        for name, column in table.items():
+            other = runs[1].tables[place][name]
+            assert column.dtype == other.dtype
+            np.testing.assert_array_equal(column, other, err_msg=f"{place} {name}")
+    assert sum(len(t["fragment"]) for (kind, *_), t in runs[0].tables.items() if kind == "merges")
+
+
+def test_a_budget_is_kept_and_given_back(tmp_path: Path) -> None:
+    """Arrays take the budget's memory and no more; what goes makes room; files leave nothing."""
+    space = Workspace(1000, tmp_path)
+    first = space.empty(100, np.uint64)
+    second = space.full(100, 7, np.uint64)
+    assert (space.used, space.spilled) == (800, 800)
+    view = first[5:]
+    del first
+    assert space.used == 800
+    del view
+    assert space.used == 0
+    assert (second == 7).all()
+    assert not any(tmp_path.iterdir())
+
+
+def test_order_is_by_the_first_key_then_the_next(tmp_path: Path) -> None:
+    """Rows are ordered as numpy orders them, equal ones as they came, in memory and on disk."""
+    random = np.random.default_rng(3)
+    for size in (0, 1, 1000):
+        keys = (random.integers(0, 9, size, np.uint64), random.integers(0, 2**60, size, np.uint64))
+        keys[1][::3] = 2**63
+        for space in (Workspace(), Workspace(0, tmp_path)):
+            np.testing.assert_array_equal(space.order(*keys), np.lexsort(keys[::-1]))
+
+
+@pytest.mark.parametrize(("budget", "fits"), [("1e8", True), ("float('inf')", False)])
+def test_beyond_its_budget_an_array_takes_no_memory(
+    tmp_path: Path, budget: str, fits: bool
+) -> None:
+    """A process that may grow by 200 MB holds 400 MB of arrays only where they go into files."""
+    code = f"""
+import pathlib, resource
+import numpy as np
+from cadseg.spill import Workspace
+with open("/proc/self/statm") as file:
+    data = int(file.read().split()[5]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_DATA, (data + 200_000_000,) * 2)
+space = Workspace({budget}, pathlib.Path({str(tmp_path)!r}))
+arrays = [space.full(10_000_000, i, np.uint64) for i in range(5)]
+assert [int(array.max()) for array in arrays] == list(range(5))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == fits, done.stderr
+    assert fits or "MemoryError" in done.stderr
