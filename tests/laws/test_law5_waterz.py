@@ -135,25 +135,33 @@ def test_without_ties_the_median_is_waterz(part: Array, ids: Array) -> None:
     assert merged > 500
 
 
-@pytest.mark.parametrize("lowest", [64, 128, 204])
-def test_with_ties_the_median_is_one_of_waterz_answers(
-    part: Array, ids: Array, lowest: int
-) -> None:
-    """Waterz breaks ties by the order of ids: with some order it is within 0.02 bits VOI of ours.
+def apart(one: Array, other: Array) -> float:
+    """VOI of two segmentations, in bits."""
+    found = evaluate.scores(evaluate.contingency(one, other))
+    return found.voi_split + found.voi_merge
 
-    On this box, two orders can be 0.2 bits apart.
+
+@pytest.mark.parametrize("lowest", [64, 128, 204])
+def test_with_ties_the_median_is_like_waterz(part: Array, ids: Array, lowest: int) -> None:
+    """Ours is as near to waterz as waterz is to itself when the fragments' ids are permuted.
+
+    Ties are the rule with bytes, and waterz breaks them by the order of ids. On small boxes, where
+    few segments hold most voxels, that moves its answer by up to 0.3 bits, so no fixed distance can
+    be asked of ours.
     """
     half = scores.half_bits(np.uint8)
     (ours,) = by_us(part, ids, "median", [lowest << 2 * half])
     dense = np.unique(ids, return_inverse=True)[1].reshape(ids.shape)
-    apart = []
-    for seed in range(8):
-        order = np.random.default_rng(seed).permutation(dense.max() + 1).astype(np.uint64)
-        theirs = by_waterz(part / np.float32(255), order[dense] + 1, MEDIAN, lowest / 256)
-        found = evaluate.scores(evaluate.contingency(theirs, ours))
-        apart.append(found.voi_split + found.voi_merge)
-    assert min(apart) <= 0.02
-    assert 1 < np.unique(ours).size < np.unique(ids).size / 4
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(dense.max() + 1).astype(np.uint64) for _ in range(6)]
+    theirs = [
+        by_waterz(part / np.float32(255), order[dense] + 1, MEDIAN, lowest / 256)
+        for order in orders
+    ]
+    between = [apart(*pair) for pair in itertools.combinations(theirs, 2)]
+    assert np.mean([apart(their, ours) for their in theirs]) <= max(between) + 0.02
+    (mean,) = by_us(part, ids, "mean", [lowest << 2 * half])  # not every scoring would pass
+    assert np.mean([apart(their, mean) for their in theirs]) > max(between) + 0.02
 
 
 @pytest.mark.parametrize("scoring", ["mean", "median"])
