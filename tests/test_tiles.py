@@ -70,9 +70,7 @@ def test_windows_reach_the_halo_or_the_border(shape: Zyx, tile: tuple[int, int],
 
 
 @FEW
-@given(
-    shape=shapes, tile=tile_shapes, halo=st.sampled_from([STRIDE, 32]), seed=st.integers(0, 99)
-)
+@given(shape=shapes, tile=tile_shapes, halo=st.sampled_from([STRIDE, 32]), seed=st.integers(0, 99))
 def test_padding_is_the_volume_s_own(
     shape: Zyx, tile: tuple[int, int], halo: int, seed: int
 ) -> None:
