@@ -29,6 +29,9 @@ BLOCK: Zyx = (6, 48, 48)
 ONE_HEAP = {"MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 """For all threads: what each keeps for itself is noise beside blocks as small as these."""
 
+NOISE = 10_000_000
+"""Bytes by which two runs differ: pages of code and of threads. 40 MB are used, most of them so."""
+
 
 def affinities(shape: Zyx) -> Array:
     """Cells some 12 voxels wide, [3, z, y, x] uint8."""
@@ -93,13 +96,14 @@ def test_memory_knows_the_block_not_the_volume(tmp_path: Path) -> None:
     _, small = peaks(tmp_path, 5)
     job, large = peaks(tmp_path, 10)
     assert_as_planned(job, large)
-    growth = {
-        name: (large[name][1] - large[name][0]) / (most - idle)
+    assert job.store.grid.domain.size * 7 // 8 > NOISE  # one byte per voxel would be seen
+    excess = {
+        name: (large[name][1] - large[name][0]) - (most - idle) - max(NOISE, (most - idle) // 10)
         for name, (idle, most) in small.items()
         if not name[-1].isdigit() or int(name[-1]) <= 1
     }
-    assert len(growth) == 11
-    assert max(growth.values()) < 1.1, growth
+    assert len(excess) == 10
+    assert max(excess.values()) < 0, excess
 
 
 @pytest.mark.parametrize("scoring", ["mean", "median"])
