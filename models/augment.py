@@ -114,7 +114,8 @@ def displacement(rng: np.random.Generator, crop: int, sigma: float, std: float) 
     noise_2YX = rng.standard_normal((2, crop, crop))
     smooth_2YX = ndimage.gaussian_filter(noise_2YX, (0, sigma, sigma), mode="wrap")
     scaled_2YX = smooth_2YX * (std / max(float(smooth_2YX.std()), 1e-12))
-    return scaled_2YX.clip(-4 * std, 4 * std)
+    clipped_2YX: Grid = scaled_2YX.clip(-4 * std, 4 * std)
+    return clipped_2YX
 
 
 def look_up(raw_2PP: Raw, labels_2PP: Labels, grid_2YX: Grid) -> tuple[Raw, Labels]:
