@@ -46,7 +46,7 @@ class PredictConfig(Strict):
     weights: str
     device: Literal["auto", "cpu", "cuda"]
     tile: tuple[Positive, Positive]
-    halo: Annotated[int, Field(ge=0)]
+    halo: Annotated[int, Field(ge=16)]
     batch: Positive
     threads: Positive
 
