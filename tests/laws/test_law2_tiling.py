@@ -125,7 +125,7 @@ def test_from_raw_to_segments(student: Path, fib25_raw: Array, tmp_path: Path) -
     raw = fib25_raw[:3, :50, :60]
     eight = real.volume(tmp_path / "eight.zarr", raw)
     sixteen = real.volume(tmp_path / "sixteen.zarr", raw.astype(np.uint16) * 100 + 500)
-    sets = [f"predict.weights={student}", "block_shape=[2, 32, 32]"]
+    sets = [f"predict.weights={student}", "block_shape=[2, 32, 32]", "segment.threshold=1.0"]
     grey = "volume.grey_range=[500, 26000]"
     one = run.predict(str(eight), HERE, config="ssem", overrides=sets).segmentation
     two = run.predict(str(sixteen), HERE, config="ssem", overrides=[*sets, grey]).segmentation
