@@ -27,6 +27,7 @@ import numba as nb
 import numpy as np
 
 from cadseg.graph import Graph
+from cadseg.hashing import mixed
 from cadseg.histograms import Chains, medians, unchained, widths
 from cadseg.merging import State, merge
 from cadseg.scores import LARGEST_COUNT, scores
@@ -119,18 +120,10 @@ def agglomerate(
 
 
 @nb.njit(nogil=True, cache=True)
-def _mixed(value):  # type: ignore[no-untyped-def]
-    """Finalizer of SplitMix64 (Steele et al. 2014): a bijection that looks random."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-@nb.njit(nogil=True, cache=True)
 def _spread(key_u, key_v, out):  # type: ignore[no-untyped-def]
     """The hash by which keys are ordered first."""
     for row in range(out.size):
-        out[row] = _mixed(_mixed(key_u[row]) + key_v[row])
+        out[row] = mixed(mixed(key_u[row]) + key_v[row])
 
 
 def _ids(graph: Graph, space: Workspace) -> Ids:

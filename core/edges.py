@@ -15,6 +15,7 @@ import numba as nb
 import numpy as np
 
 from cadseg.blocks import Roi, Zyx, open_sides
+from cadseg.hashing import grown, slot_of
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -106,32 +107,6 @@ def _combined(found: list[tuple[Ids, int]]) -> Faces:
 
 
 @nb.njit(nogil=True, cache=True)
-def _mix(key):  # type: ignore[no-untyped-def]
-    """Finalizer of SplitMix64 (Steele et al. 2014): spreads ids over a hash table."""
-    key ^= key >> np.uint64(30)
-    key *= np.uint64(0xBF58476D1CE4E5B9)
-    key ^= key >> np.uint64(27)
-    key *= np.uint64(0x94D049BB133111EB)
-    return key ^ (key >> np.uint64(31))
-
-
-@nb.njit(nogil=True, cache=True)
-def _grown(keys, values):  # type: ignore[no-untyped-def]
-    """The hash table twice as large."""
-    more_keys = np.zeros(2 * keys.size, np.uint64)
-    more_values = np.zeros(2 * keys.size, np.uint32)
-    last = np.uint64(more_keys.size - 1)
-    for i in range(keys.size):
-        if keys[i] != 0:
-            slot = _mix(keys[i]) & last
-            while more_keys[slot] != 0:
-                slot = (slot + np.uint64(1)) & last
-            more_keys[slot] = keys[i]
-            more_values[slot] = values[i]
-    return more_keys, more_values
-
-
-@nb.njit(nogil=True, cache=True)
 def _compact(fragments):  # type: ignore[no-untyped-def]
     """Fragments as numbers 1, 2, ... in the order of their first voxel, and the ids behind them."""
     nz, ny, nx = fragments.shape
@@ -151,11 +126,8 @@ def _compact(fragments):  # type: ignore[no-untyped-def]
                     last_number = np.uint32(0)
                     if fragment != 0:
                         if 2 * used > keys.size:
-                            keys, values = _grown(keys, values)
-                        end = np.uint64(keys.size - 1)
-                        slot = _mix(fragment) & end
-                        while keys[slot] != 0 and keys[slot] != fragment:
-                            slot = (slot + np.uint64(1)) & end
+                            keys, values = grown(keys, values)
+                        slot = slot_of(keys, fragment)
                         if keys[slot] == 0:
                             keys[slot] = fragment
                             values[slot] = used
@@ -194,11 +166,8 @@ def _count(affinities, fragments, lower):  # type: ignore[no-untyped-def]
                     pair = (np.uint64(high) << np.uint64(32)) | np.uint64(low)
                     if pair != last_pair:
                         if 2 * used > keys.size - 2:
-                            keys, values = _grown(keys, values)
-                        end = np.uint64(keys.size - 1)
-                        slot = _mix(pair) & end
-                        while keys[slot] != 0 and keys[slot] != pair:
-                            slot = (slot + np.uint64(1)) & end
+                            keys, values = grown(keys, values)
+                        slot = slot_of(keys, pair)
                         if keys[slot] == 0:
                             keys[slot] = pair
                             values[slot] = used

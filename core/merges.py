@@ -17,6 +17,7 @@ import numba as nb
 import numpy as np
 
 from cadseg.fragments import follow, lookup
+from cadseg.hashing import slot_of
 from cadseg.scores import scores
 
 if TYPE_CHECKING:
@@ -52,24 +53,14 @@ def relabelled(fragments: Ids, table: tuple[Ids, Ids]) -> Ids:
 
 
 @nb.njit(nogil=True, cache=True)
-def _spread(key):  # type: ignore[no-untyped-def]
-    key ^= key >> np.uint64(30)
-    key *= np.uint64(0xBF58476D1CE4E5B9)
-    return key ^ (key >> np.uint64(27))
-
-
-@nb.njit(nogil=True, cache=True)
 def _hashed(keys, values):  # type: ignore[no-untyped-def]
     size = 2
     while size < 2 * keys.size + 1:
         size *= 2
-    last = np.uint64(size - 1)
     out_keys = np.zeros(size, np.uint64)
     out_values = np.zeros(size, np.uint64)
     for i in range(keys.size):
-        slot = _spread(keys[i]) & last
-        while out_keys[slot] != 0:
-            slot = (slot + np.uint64(1)) & last
+        slot = slot_of(out_keys, keys[i])
         out_keys[slot] = keys[i]
         out_values[slot] = values[i]
     return out_keys, out_values
@@ -78,7 +69,6 @@ def _hashed(keys, values):  # type: ignore[no-untyped-def]
 @nb.njit(nogil=True, cache=True)
 def _relabelled(fragments, keys, values):  # type: ignore[no-untyped-def]
     out = np.empty_like(fragments)
-    last = np.uint64(keys.size - 1)
     nz, ny, nx = fragments.shape
     for z in range(nz):
         for y in range(ny):
@@ -88,13 +78,8 @@ def _relabelled(fragments, keys, values):  # type: ignore[no-untyped-def]
                 fragment = fragments[z, y, x]
                 if fragment != before:
                     before = fragment
-                    after = fragment
-                    slot = _spread(fragment) & last
-                    while keys[slot] != 0:
-                        if keys[slot] == fragment:
-                            after = values[slot]
-                            break
-                        slot = (slot + np.uint64(1)) & last
+                    slot = slot_of(keys, fragment)
+                    after = values[slot] if keys[slot] != 0 else fragment
                 out[z, y, x] = after
     return out
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from cadseg.hashing import mixed
+
 
 @nb.njit(nogil=True, cache=True)
 def _place(a, b, last):  # type: ignore[no-untyped-def]
     low, high = np.uint64(min(a, b)), np.uint64(max(a, b))
-    key = (high << np.uint64(32)) | low
-    key ^= key >> np.uint64(30)
-    key *= np.uint64(0xBF58476D1CE4E5B9)
-    key ^= key >> np.uint64(27)
-    return np.int64(key & np.uint64(last))
+    return np.int64(mixed((high << np.uint64(32)) | low) & np.uint64(last))
 
 
 @nb.njit(nogil=True, cache=True)
