@@ -7,7 +7,7 @@ INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint co
 .PHONY: demo test lint benchmark clean
 
 demo: .venv/.installed
-	$(BIN)/cadseg demo demo-output
+	$(BIN)/cadseg demo demo-output --workers 2
 
 test: .venv/.dev
 	$(BIN)/pytest -m ""

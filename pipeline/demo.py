@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-SMALL = (8, 128, 128)  # voxels of the small demo: seconds on one core
-BLOCK = (16, 128, 128)  # several blocks, so that the demo does what a large volume does
+SMALL = (16, 128, 128)  # voxels of the small demo: seconds on one core
+BLOCK = (8, 256, 256)  # whole sections, so that no tile is computed twice; several blocks
 
 
 @dataclass(frozen=True)

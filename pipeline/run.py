@@ -1,7 +1,7 @@
 """The whole job: from a volume to its segmentation, in one folder, again and again until done.
 
->>> from cadseg.pipeline.run import predict
->>> report = predict("volume.zarr", workers=8)
+>>> from cadseg.pipeline.run import How, predict
+>>> report = predict("volume.zarr", How(workers=8))
 
 The same call after any interruption goes on where the last one stopped. What is finished stays:
 a failed or stopped run raises, and says so, only after it has kept all it had.
