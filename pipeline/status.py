@@ -189,5 +189,8 @@ def notes(out: Path, step: Step) -> dict[Zyx, Note]:
 
 def failure(out: Path, cell: Zyx, note: Note) -> Failure:
     """What a note says about a block that failed."""
-    error = note["error"] or "the worker process died: killed, out of memory, or over its time"
+    silent = (
+        "the worker process died silently: killed, out of memory, over its time, or a full disk"
+    )
+    error = note["error"] or silent
     return Failure(cell, str(error), out / str(note["log"]))
