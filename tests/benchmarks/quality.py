@@ -20,7 +20,7 @@ from cadseg.pipeline.progress import Progress
 from cadseg.pipeline.run import How, predict, relabel
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "snemi3d_ac4" / "train.h5"
-THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 PICKED_ON, REPORTED_ON = (24, 32), (32, 40)
 
 
@@ -59,7 +59,7 @@ def _curve(folder: Path, weights: str, scoring: str, span: tuple[int, int]):  # 
     )
     everything = Roi((0, 0, 0), raw.shape)
     array.write(everything, raw)
-    how = How(workers=2, progress=Progress(quiet=True))
+    how = How(serial=True, progress=Progress(quiet=True))
     overrides = ["block_shape=[8,512,512]", f"agglomerate.scoring={scoring}"]
     report = predict(
         str(folder / f"{name}.zarr" / "raw"),
