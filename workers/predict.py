@@ -2,7 +2,9 @@
 
 Section pairs (z - 1, z) go through the network in groups counted from the volume's first section,
 and a pair always has the same place in its group, so that what it gives does not depend on the
-block. Section 0 is paired with itself.
+block. The volume's first section has none below it and is paired with the one above. (Students have
+not learned pairs of equal sections: with its first section paired with itself, VOI of 8 sections of
+SNEMI3D was 0.04 to 0.1 bits higher than with a true pair.)
 """
 
 from __future__ import annotations
@@ -45,12 +47,15 @@ def _predict(
     """One tile of one group of section pairs, into its place in `out`."""
     batch = store.config.predict.batch
     begin, end = max(first, write.begin[0]), min(first + batch, write.end[0])
-    box = inside(tile, (max(0, begin - 1), end), store.grid.shape)
+    depth = store.grid.shape[0]
+    sections = (max(0, begin - 1), end if begin else max(end, min(2, depth)))
+    box = inside(tile, sections, store.grid.shape)
     raw = inputs.as_uint8(store.raw.read(box), store.config.volume.grey_range)
     raw = padded(raw, tile)
     pairs = np.zeros((batch, 2, *raw.shape[1:]), np.uint8)
     for z in range(begin, end):
-        pairs[z - first] = raw[max(z - 1, 0) - box.begin[0]], raw[z - box.begin[0]]
+        lower = z - 1 if z else min(1, depth - 1)
+        pairs[z - first] = raw[lower - box.begin[0]], raw[z - box.begin[0]]
     affinities = _predictor(store)(pairs)
     (y0, y1), (x0, x1) = tile.core
     here = Roi((begin, y0, x0), (end, y1, x1)).clipped(write)

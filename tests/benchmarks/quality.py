@@ -2,7 +2,7 @@
 
     python tests/benchmarks/quality.py [WEIGHTS ...]
 
-Sections 24-31 pick the threshold, 32-39 are reported; each range is segmented on its own.
+Sections 24-31 pick the threshold, 32-39 are reported; each is segmented as a part of the volume.
 """
 
 from __future__ import annotations
@@ -47,31 +47,37 @@ def _table(folder: Path, weights: str, scoring: str) -> None:
 def _curve(folder: Path, weights: str, scoring: str, span: tuple[int, int]):  # type: ignore[no-untyped-def]
     """Scores by threshold of a run on `span`."""
     with h5py.File(DATA, "r") as file:
-        raw, labels = file["raw"][slice(*span)], file["labels"][slice(*span)]
-    name = f"sections-{span[0]}"
-    array = volume.create_output(
-        folder / f"{name}.zarr",
+        raw, labels = file["raw"][:], file["labels"][slice(*span)]
+    everything = Roi((0, 0, 0), raw.shape)
+    volume.create_output(
+        folder / "raw.zarr",
         "raw",
         shape=raw.shape,
         dtype="uint8",
         shard=raw.shape,
         voxel_size_nm=(30, 6, 6),
-    )
-    everything = Roi((0, 0, 0), raw.shape)
-    array.write(everything, raw)
+    ).write(everything, raw)
+    part = Roi((span[0], 0, 0), (span[1], *raw.shape[1:]))
     how = How(serial=True, progress=Progress(quiet=True))
-    overrides = ["block_shape=[8,512,512]", f"agglomerate.scoring={scoring}"]
+    roi = [list(pair) for pair in zip(part.begin, part.end, strict=True)]
+    overrides = [
+        "block_shape=[8,512,512]",
+        f"volume.roi={roi}",
+        f"agglomerate.scoring={scoring}",
+        f"predict.weights={weights}",
+        "segment.pyramid_levels=0",
+    ]
     report = predict(
-        str(folder / f"{name}.zarr" / "raw"),
+        str(folder / "raw.zarr" / "raw"),
         how,
-        out=folder / f"{name}-out.zarr",
+        out=folder / f"sections-{span[0]}.zarr",
         config="ssem",
-        overrides=[*overrides, f"predict.weights={weights}", "segment.pyramid_levels=0"],
+        overrides=overrides,
     )
     curve = {}
     for threshold in THRESHOLDS:
         relabel(report.out, threshold, how)
-        found = volume.open_volume(str(report.out / "segmentation" / "0")).read(everything)
+        found = volume.open_volume(str(report.out / "segmentation" / "0")).read(part)
         curve[threshold] = scores(contingency(found, labels))
     return curve
 
