@@ -13,6 +13,7 @@ import zarr
 
 from cadseg.errors import IdentityError, OutputError
 from cadseg.pipeline import run
+from cadseg.workers.store import Store
 
 sys.path.append(str(Path(__file__).parent))
 
@@ -147,7 +148,7 @@ def test_relabel_there_and_back(done: Path, whole: Path) -> None:
     """A tree cut elsewhere and then where it was cut before gives the first segmentation."""
     run.relabel(done, 0.8, real.HERE)
     assert real.differing(done, whole)
-    run.relabel(done, 0.5, real.HERE)
+    run.relabel(done, Store.open(whole).config.segment.threshold, real.HERE)
     assert real.differing(done, whole) == []
 
 
