@@ -137,7 +137,7 @@ def test_segments_go_on_across_blocks(affinities: Array) -> None:
     ours = segments(store(affinities, "exact", "mean", (16, 72, 72)).run_all())
     done = store(affinities, "waterz", "mean", (8, 24, 40)).run_all()
     assert evaluate.scores(evaluate.contingency(segments(done), ours)).voi_sum < 0.1
-    assert np.array_equal(segments(done), cut(done, 0.5))
+    assert np.array_equal(segments(done), cut(done, done.config.segment.threshold))
 
 
 def test_order_of_blocks_changes_nothing(affinities: Array) -> None:
