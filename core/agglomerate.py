@@ -13,7 +13,7 @@ parts, not even between ties.
 Ties are common, so the order of keys matters: ordered by (u, v), ties are taken from one corner of
 the volume to the other, and everything waits for what comes before it across a face. Keys are
 therefore ordered by a hash of (u, v): with 4 blocks of 40 x 512 x 512 on SNEMI3D and the median of
-maxima, level 0 makes 81 % of the merges with it, and 62 % without.
+maxima, level 0 makes 80 % of the merges with it, and 62 % without.
 
 A free cluster without an edge at or above the floor is final: its edges are dropped.
 """
