@@ -1,15 +1,15 @@
-"""Fragments: the basins of a climb over the heights, section by section.
+"""Fragments: the basins of a climb over the heights, section by section or through them.
 
-Every voxel points to the best of itself and its four neighbours in the section, by (height, global
-linear index); basins are the trees of these pointers, and a fragment's id is the global linear
-index of its top voxel in the *full* volume, plus one. 0 is background: masked voxels, to which no
-pointer leads.
+Every voxel points to the best of itself and its neighbours, by (height, global linear index): the
+four in its section, or in three dimensions all six. Basins are the trees of these pointers, and a
+fragment's id is the global linear index of its top voxel in the *full* volume, plus one. 0 is
+background: masked voxels, to which no pointer leads.
 
 A pointer is local, a path is not: `climb` labels each voxel of a block with its top, or with the
-voxel through which its path leaves the block (both as ids). `exits` are such voxels outside; an
-`entry` is a voxel of the block through which a path of a neighbouring block comes in, with the
-label that it has here. `follow` joins blocks: it sends exits along the entries of the blocks that
-they lead into. All three are tables of ids (uint64), sorted.
+voxel through which its path leaves the block. `exits` are such voxels outside; an `entry` is a
+voxel of the block through which a path of a neighbouring block comes in, with the label that it has
+here. `follow` joins blocks: it sends exits along the entries of the blocks that they lead into.
+Exits and entries are tables of ids (uint64), sorted.
 """
 
 from __future__ import annotations
@@ -23,9 +23,16 @@ import numpy as np
 from cadseg.blocks import Roi, Zyx, open_sides
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
+Labels = np.ndarray[Any, np.dtype[np.uint32]]
 
 REACH = 2
-"""Voxels beyond a block, in y and x, whose heights decide its labels and entries."""
+"""Voxels beyond a block, along the axes of the climb, whose heights decide labels and entries."""
+
+_NOWHERE = np.int32(np.iinfo(np.int32).min)
+"""The height of what is masked or outside the domain: below all heights."""
+
+_STAY, _MASKED = 3, 7
+"""Pointers that are no step; the others are the places of their steps in `_steps`."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +40,15 @@ class Climb:
     """What climbing in one block finds.
 
     Attributes:
-        labels: [z, y, x] uint64, id of a voxel's top, or of the voxel where its path leaves.
+        labels: [z, y, x] uint32; 0 is background, and k stands for `ids[k - 1]`.
+        ids: of the voxels at which paths end or leave, in the order of the first path.
         exits: voxels outside at which paths arrive.
         entries: voxels of the block at which paths arrive from outside.
-        entry_labels: their labels.
+        entry_labels: where paths from there end or leave, as ids.
     """
 
-    labels: Ids
+    labels: Labels
+    ids: Ids
     exits: Ids
     entries: Ids
     entry_labels: Ids
@@ -51,28 +60,37 @@ def climb(
     write: Roi,
     shape: Zyx,
     mask: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
+    *,
+    dimensions: int = 2,
 ) -> Climb:
     """Climb in the block `write` of a volume of `shape`.
 
     Args:
-        heights: [z, y, x] int32 of `read`, which reaches REACH voxels beyond `write` in y and x,
-            or to the domain's border.
+        heights: [z, y, x] int32 of `read`, which reaches REACH voxels beyond `write` along the axes
+            of the climb, or to the domain's border.
         read: box of `heights`.
         write: box of the block.
         shape: of the full volume; gives the ids.
         mask: [z, y, x] of `read`, False where the fragment is 0; None: nowhere.
+        dimensions: 2 to climb in sections, 3 through them.
     """
-    if mask is None:
-        mask = np.ones(heights.shape, np.bool_)
-    offset = np.array([w - r for w, r in zip(write.begin, read.begin, strict=True)], np.int64)
-    size = np.array(write.shape, np.int64)
-    origin = np.array(read.begin, np.int64)
-    full = np.array(shape, np.int64)
-    labels, exits = _climb(heights, mask, offset, size, origin, full)
-    entries = np.unique(_entries(heights, mask, offset, size, origin, full))
+    if mask is not None:
+        heights = np.where(mask, heights, _NOWHERE)
+    reach = (REACH if dimensions == 3 else 0, REACH, REACH)
+    near = write.grown(reach, reach).clipped(read)
+    labels, ids, entries = _climb(
+        heights[near.slices(read.begin)],
+        np.array(near.begin, np.int64) - np.array(write.begin, np.int64) + np.array(reach),
+        np.array(write.begin, np.int64),
+        np.array(write.shape, np.int64),
+        np.array(shape, np.int64),
+        dimensions == 3,
+    )
+    entries = np.unique(entries)
     z, y, x = coordinates(entries, shape)
     inside = labels[z - write.begin[0], y - write.begin[1], x - write.begin[2]]
-    return Climb(labels, np.unique(exits), entries, inside)
+    exits = np.sort(ids[~within(ids, write, shape)])
+    return Climb(labels, ids, exits, entries, ids[inside - np.uint32(1)])
 
 
 def coordinates(ids: Ids, shape: Zyx) -> tuple[Any, Any, Any]:
@@ -124,83 +142,142 @@ def lookup(ids: Ids, keys: Ids, values: Ids) -> Ids:
 
 
 @nb.njit(nogil=True, cache=True)
-def _pointer(heights, mask, z, y, x):  # type: ignore[no-untyped-def]
-    """Step (dy, dx) from a voxel to the best of itself and its neighbours."""
-    ny, nx = heights.shape[1:]
-    best = heights[z, y, x]
-    dy, dx = 0, 0
-    # in ascending linear index, so that >= prefers the larger index and > the smaller
-    if y > 0 and mask[z, y - 1, x] and heights[z, y - 1, x] > best:
-        best, dy, dx = heights[z, y - 1, x], -1, 0
-    if x > 0 and mask[z, y, x - 1]:
-        other = heights[z, y, x - 1]
-        if other > best or (other == best and dy == -1):
-            best, dy, dx = other, 0, -1
-    if x + 1 < nx and mask[z, y, x + 1] and heights[z, y, x + 1] >= best:
-        best, dy, dx = heights[z, y, x + 1], 0, 1
-    if y + 1 < ny and mask[z, y + 1, x] and heights[z, y + 1, x] >= best:
-        best, dy, dx = heights[z, y + 1, x], 1, 0
-    return dy, dx
+def _climb(heights, gap, begin, size, full, deep):  # type: ignore[no-untyped-def]
+    """Labels, ids and entries; `gap` is where `heights` begin in the block grown by its reach."""
+    ring = 1 if deep else 0  # of a slab, in z
+    depth = size[0] if deep else 1
+    pointers = np.empty((depth + 2 * ring, size[1] + 2, size[2] + 2), np.uint8)
+    numbers = np.empty(pointers.shape, np.uint32)
+    sections = np.full((3, size[1] + 4, size[2] + 4), _NOWHERE)
+    labels = np.empty((size[0], size[1], size[2]), np.uint32)
+    ids, used = np.empty(1 << 10, np.uint64), 0
+    sides = size[0] * (pointers.shape[1] + pointers.shape[2])
+    entries, found = np.empty(2 * (sides + ring * pointers[0].size), np.uint64), 0
+    for z in range(0, size[0], depth):
+        first = np.array([begin[0] + z - ring, begin[1] - 1, begin[2] - 1])
+        _point(heights, gap, z, deep, sections, pointers)
+        found = _enter(pointers, ring, first, full, entries, found)
+        numbers[:] = 0
+        ids, used = _number(pointers, ring, first, full, numbers, ids, used)
+        labels[z : z + depth] = numbers[ring : ring + depth, 1:-1, 1:-1]
+    return labels, ids[:used].copy(), entries[:found]
 
 
 @nb.njit(nogil=True, cache=True)
-def _climb(heights, mask, offset, size, origin, full):  # type: ignore[no-untyped-def]
-    nz, ny, nx = size[0], size[1], size[2]
-    labels = np.zeros((nz, ny, nx), np.uint64)
-    path = np.empty(ny * nx, np.int64)
-    exits = nb.typed.List.empty_list(nb.uint64)
-    for z in range(nz):
-        rz = z + offset[0]
-        base = (rz + origin[0]) * full[1]
-        for start in range(ny * nx):
-            y, x = start // nx, start % nx
-            if labels[z, y, x] != 0 or not mask[rz, y + offset[1], x + offset[2]]:
-                continue
-            length = 0
-            label = np.uint64(0)
-            while label == 0:
-                path[length] = y * nx + x
-                length += 1
-                dy, dx = _pointer(heights, mask, rz, y + offset[1], x + offset[2])
-                y, x = y + dy, x + dx
-                leaves = y < 0 or x < 0 or y >= ny or x >= nx
-                if leaves or (dy == 0 and dx == 0):
-                    row = base + y + offset[1] + origin[1]
-                    label = np.uint64(row * full[2] + x + offset[2] + origin[2] + 1)
-                    if leaves:
-                        exits.append(label)
-                else:
-                    label = labels[z, y, x]
-            for i in range(length):
-                labels[z, path[i] // nx, path[i] % nx] = label
-    out = np.empty(len(exits), np.uint64)
-    for i in range(len(exits)):
-        out[i] = exits[i]
-    return labels, out
+def _point(heights, gap, z, deep, sections, out):  # type: ignore[no-untyped-def]
+    """Pointers of the slab whose first section is `z` of the block, its ring included."""
+    depth, ny, _ = out.shape
+    for at in range(depth):
+        below, middle, above = sections[at % 3], sections[(at + 1) % 3], sections[(at + 2) % 3]
+        if not deep:
+            _place(heights, z, gap, middle)
+        elif at == 0:
+            _place(heights, 0, gap, below)
+            _place(heights, 1, gap, middle)
+        if deep:
+            _place(heights, at + 2, gap, above)
+        for y in range(ny):
+            _point_row(
+                below[y + 1, 1:-1],
+                middle[y, 1:-1],
+                middle[y + 1],
+                middle[y + 2, 1:-1],
+                above[y + 1, 1:-1],
+                out[at, y],
+            )
 
 
 @nb.njit(nogil=True, cache=True)
-def _entries(heights, mask, offset, size, origin, full):  # type: ignore[no-untyped-def]
-    """Ids of voxels of the block to which a neighbour outside it points."""
-    nz, ny, nx = size[0], size[1], size[2]
-    out = np.empty(nz * 2 * (ny + nx), np.uint64)
-    count = 0
+def _place(heights, z, gap, out):  # type: ignore[no-untyped-def]
+    """Section `z` of the grown block, with nothing where there are no heights."""
+    _, ny, nx = heights.shape
+    if z < gap[0] or z >= gap[0] + heights.shape[0]:
+        out[:] = _NOWHERE
+        return
+    for y in range(ny):
+        out[y + gap[1], gap[2] : gap[2] + nx] = heights[z - gap[0], y]
+
+
+@nb.njit(nogil=True, cache=True)
+def _point_row(below, back, row, front, above, out):  # type: ignore[no-untyped-def]
+    """Pointers of a row, whose neighbours in x are one voxel longer on both sides."""
+    left, here, right = row[:-2], row[1:-1], row[2:]
+    for x in range(out.size):
+        # from the smallest index to the largest: of equals the last one is the best
+        best, step = below[x], np.int32(0)
+        step = np.int32(1) if back[x] >= best else step
+        best = max(best, back[x])
+        step = np.int32(2) if left[x] >= best else step
+        best = max(best, left[x])
+        step = np.int32(_STAY) if here[x] >= best else step
+        best = max(best, here[x])
+        step = np.int32(4) if right[x] >= best else step
+        best = max(best, right[x])
+        step = np.int32(5) if front[x] >= best else step
+        best = max(best, front[x])
+        step = np.int32(6) if above[x] >= best else step
+        out[x] = _MASKED if here[x] == _NOWHERE else step
+
+
+@nb.njit(nogil=True, cache=True)
+def _steps(shape):  # type: ignore[no-untyped-def]
+    """What pointers add to a linear index in an array of `shape`."""
+    _, ny, nx = shape
+    return np.array([-ny * nx, -nx, -1, 0, 1, nx, ny * nx])
+
+
+@nb.njit(nogil=True, cache=True)
+def _id(place, shape, first, full):  # type: ignore[no-untyped-def]
+    """Id of the voxel at a linear index in an array of `shape` whose first voxel is `first`."""
+    z, row = divmod(place, shape[1] * shape[2])
+    y, x = divmod(row, shape[2])
+    return np.uint64(((z + first[0]) * full[1] + y + first[1]) * full[2] + x + first[2] + 1)
+
+
+@nb.njit(nogil=True, cache=True)
+def _enter(pointers, ring, first, full, entries, found):  # type: ignore[no-untyped-def]
+    """Add ids of voxels to which a slab's ring points to `entries`; then the ring stays put."""
+    nz, ny, nx = pointers.shape
+    flat, steps = pointers.ravel(), _steps(pointers.shape)
     for z in range(nz):
-        rz = z + offset[0]
-        for side in range(2 * (ny + nx)):
-            if side < 2 * nx:
-                y, x = (-1 if side < nx else ny), side % nx
-            else:
-                y, x = (side - 2 * nx) % ny, (-1 if side < 2 * nx + ny else nx)
-            ry, rx = y + offset[1], x + offset[2]
-            if ry < 0 or rx < 0 or ry >= heights.shape[1] or rx >= heights.shape[2]:
-                continue
-            if not mask[rz, ry, rx]:
-                continue
-            dy, dx = _pointer(heights, mask, rz, ry, rx)
-            y, x = y + dy, x + dx
-            if 0 <= y < ny and 0 <= x < nx:
-                row = (rz + origin[0]) * full[1] + y + offset[1] + origin[1]
-                out[count] = row * full[2] + x + offset[2] + origin[2] + 1
-                count += 1
-    return out[:count]
+        for y in range(ny):
+            whole = y == 0 or y == ny - 1 or z < ring or z >= nz - ring
+            for x in range(0, nx, 1 if whole else nx - 1):
+                place = (z * ny + y) * nx + x
+                if flat[place] == _MASKED:
+                    continue
+                at = place + steps[flat[place]]
+                flat[place] = _STAY
+                inside = ring <= at // (ny * nx) < nz - ring
+                if inside and 0 < at // nx % ny < ny - 1 and 0 < at % nx < nx - 1:
+                    entries[found] = _id(at, pointers.shape, first, full)
+                    found += 1
+    return found
+
+
+@nb.njit(nogil=True, cache=True)
+def _number(pointers, ring, first, full, out, ids, used):  # type: ignore[no-untyped-def]
+    """Number a slab's voxels by where their paths end; the ids of these ends go on `ids`."""
+    nz, ny, nx = pointers.shape
+    flat, numbers, steps = pointers.ravel(), out.ravel(), _steps(pointers.shape)
+    for z in range(ring, nz - ring):
+        for y in range(1, ny - 1):
+            row = (z * ny + y) * nx
+            for start in range(row + 1, row + nx - 1):
+                if numbers[start] != 0 or flat[start] == _MASKED:
+                    continue
+                at = start
+                while numbers[at] == 0 and flat[at] != _STAY:
+                    at += steps[flat[at]]
+                if numbers[at] == 0:
+                    if used == ids.size:
+                        ids = np.concatenate((ids, np.empty_like(ids)))
+                    ids[used] = _id(at, pointers.shape, first, full)
+                    used += 1
+                    numbers[at] = used
+                number = numbers[at]
+                at = start
+                while numbers[at] == 0:
+                    numbers[at] = number
+                    at += steps[flat[at]]
+    return ids, used

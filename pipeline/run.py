@@ -183,7 +183,7 @@ def _create_arrays(job: Job) -> None:
     store, run, out = job.store, job.run, job.out
     if run["source"] == "raw":
         _create(job, "affinities", lead=(3,), dtype="uint8")
-    _create(job, "basins")
+    _create(job, "basins", dtype="uint32")
     _create(job, "fragments")
     for level in range(len(run["pyramid"])):
         _create(job, f"segmentation/{level}", factors=store.pyramid_factors(level))

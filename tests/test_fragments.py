@@ -16,38 +16,60 @@ from cadseg.heights import heights
 
 Array = np.ndarray[Any, Any]
 FEW = settings(max_examples=30, deadline=None)
+DIMENSIONS = st.sampled_from([2, 3])
 
 
 def whole(shape: Zyx) -> Roi:
     return Roi((0, 0, 0), shape)
 
 
-def ids_of(field: Array, mask: Array | None = None) -> Array:
+def ids_of(field: Array, mask: Array | None = None, dimensions: int = 2) -> Array:
     """Fragments of a volume climbed in one block."""
     box = whole(zyx(field.shape))
-    found = climb(field, box, box, box.shape, mask)
+    found = climb(field, box, box, box.shape, mask, dimensions=dimensions)
     assert not found.exits.size
     assert not found.entries.size
-    return found.labels
+    return named(found)
+
+
+def named(found: Climb) -> Array:
+    """The labels of a climb as ids."""
+    return np.append(np.uint64(0), found.ids)[found.labels]
 
 
 @st.composite
 def fields(draw: st.DrawFn) -> Array:
     """Heights full of plateaus."""
-    shape = draw(st.tuples(st.integers(1, 2), st.integers(1, 14), st.integers(1, 14)))
+    shape = draw(st.tuples(st.integers(1, 4), st.integers(1, 14), st.integers(1, 14)))
     rng = np.random.default_rng(draw(st.integers(0, 10**6)))
     return rng.integers(0, draw(st.integers(1, 6)), shape).astype(np.int32)
 
 
 @FEW
-@given(field=fields(), seed=st.integers(0, 99), masked=st.booleans())
-def test_basins_are_the_literal_ones(field: Array, seed: int, masked: bool) -> None:
+@given(field=fields(), seed=st.integers(0, 99), masked=st.booleans(), dimensions=DIMENSIONS)
+def test_basins_are_the_literal_ones(
+    field: Array, seed: int, masked: bool, dimensions: int
+) -> None:
     """Climbing every voxel on its own, one step after the other, gives the same fragments."""
     mask = np.random.default_rng(seed).random(field.shape) > 0.2 if masked else None
     shape = zyx(field.shape)
     np.testing.assert_array_equal(
-        ids_of(field, mask), oracle.fragments(field, (0, 0, 0), shape, mask)
+        ids_of(field, mask, dimensions),
+        oracle.fragments(field, (0, 0, 0), shape, mask, dimensions),
     )
+
+
+@FEW
+@given(field=fields(), seed=st.integers(0, 99), dimensions=DIMENSIONS)
+def test_numbers_of_a_block_are_compact(field: Array, seed: int, dimensions: int) -> None:
+    """Labels count from 1 in the order of their first voxels, and no two stand for one id."""
+    mask = np.random.default_rng(seed).random(field.shape) > 0.2
+    box = whole(zyx(field.shape))
+    found = climb(field, box, box, box.shape, mask, dimensions=dimensions)
+    numbers, first = np.unique(found.labels[found.labels != 0], return_index=True)
+    assert numbers.tolist() == list(range(1, found.ids.size + 1))
+    assert (np.diff(first) > 0).all()
+    assert np.unique(found.ids).size == found.ids.size
 
 
 def test_fragments_are_connected_and_hold_their_top(fib25_affinities: Array) -> None:
@@ -95,36 +117,39 @@ def cut_fields(draw: st.DrawFn) -> tuple[Array, Grid]:
     )
 
 
-def climbs(field: Array, grid: Grid) -> list[tuple[Roi, Climb]]:
+def climbs(field: Array, grid: Grid, dimensions: int) -> list[tuple[Roi, Climb]]:
     """All blocks, each climbed from what it reads alone."""
     found = []
     for cell in grid.cells(0):
-        block = grid.block(0, cell, (0, REACH, REACH))
+        block = grid.block(0, cell, (REACH if dimensions == 3 else 0, REACH, REACH))
         here = np.ascontiguousarray(field[block.read.slices()])
-        found.append((block.write, climb(here, block.read, block.write, grid.shape)))
+        part = climb(here, block.read, block.write, grid.shape, dimensions=dimensions)
+        found.append((block.write, part))
     return found
 
 
 @FEW
-@given(cut=cut_fields())
-def test_following_all_entries_gives_the_whole_climb(cut: tuple[Array, Grid]) -> None:
+@given(cut=cut_fields(), dimensions=DIMENSIONS)
+def test_following_all_entries_gives_the_whole_climb(
+    cut: tuple[Array, Grid], dimensions: int
+) -> None:
     """Labels of blocks, sent along the entries of all blocks, are the fragments of one block."""
     field, grid = cut
-    parts = climbs(field, grid)
+    parts = climbs(field, grid, dimensions)
     entries = np.concatenate([part.entries for _, part in parts])
     labels = np.concatenate([part.entry_labels for _, part in parts])
-    expected = ids_of(field)
+    expected = ids_of(field, dimensions=dimensions)
     for write, part in parts:
-        found = follow(part.labels.ravel(), entries, labels).reshape(part.labels.shape)
+        found = follow(named(part).ravel(), entries, labels).reshape(part.labels.shape)
         np.testing.assert_array_equal(found, expected[write.slices()])
 
 
 @FEW
-@given(cut=cut_fields())
-def test_every_exit_is_an_entry_of_another_block(cut: tuple[Array, Grid]) -> None:
+@given(cut=cut_fields(), dimensions=DIMENSIONS)
+def test_every_exit_is_an_entry_of_another_block(cut: tuple[Array, Grid], dimensions: int) -> None:
     """Where a path leaves one block another one expects it, and no entry is without a path."""
     field, grid = cut
-    parts = climbs(field, grid)
+    parts = climbs(field, grid, dimensions)
     exits = {int(e) for _, part in parts for e in part.exits}
     entries = {int(e) for _, part in parts for e in part.entries}
     assert exits == entries
@@ -132,6 +157,8 @@ def test_every_exit_is_an_entry_of_another_block(cut: tuple[Array, Grid]) -> Non
         assert within(part.entries, write, grid.shape).all()
         assert not within(part.exits, write, grid.shape).any()
         assert on_faces(part.entries, write, grid.domain, grid.shape).all()
+        for ids in (part.exits, part.entries):
+            assert (ids[1:] > ids[:-1]).all()
 
 
 # tables of ids -----------------------------------------------------------------------------------

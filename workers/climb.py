@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def run(block: Block, store: Store) -> dict[str, int]:
-    """Write `basins` of the block, and its tables `exits` and `entries`."""
+    """Write `basins` of the block, and its tables `basins`, `exits` and `entries`."""
     config = store.config.fragments
     affinities = store.read_affinities(block.read)
     domain = store.grid.domain
@@ -31,6 +31,7 @@ def run(block: Block, store: Store) -> dict[str, int]:
     mask = None if store.mask is None else store.mask.read(block.read) != 0
     climb = fragments.climb(field, block.read, block.write, store.grid.shape, mask)
     store.write("basins", block, climb.labels)
+    store.write_table("basins", block, {"id": climb.ids})
     store.write_table("exits", block, {"exit": climb.exits, "top": climb.exits})
     store.write_table("entries", block, {"entry": climb.entries, "top": climb.entry_labels})
     return {"exits": climb.exits.size, "entries": climb.entries.size, "masked": _zeros(climb)}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cadseg.merges import relabelled
+import numpy as np
+
+from cadseg import fragments
 from cadseg.workers.settle import roots_of
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write `fragments` of the block."""
+    ids = store.read_table("basins", block.level, block.cell)["id"]
     exits, roots = roots_of(block, store)
-    store.write("fragments", block, relabelled(store.read("basins", block.write), (exits, roots)))
+    names = np.append(np.uint64(0), fragments.lookup(ids, exits, roots))
+    store.write("fragments", block, names[store.read("basins", block.write)])
     return {"exits": exits.size}

@@ -90,14 +90,16 @@ def _smoothed(plane: Array, sigma: float) -> Array:
 # fragments ---------------------------------------------------------------------------------------
 
 
-def fragments(field: Array, begin: Voxel, shape: Voxel, mask: Array | None = None) -> Array:
+def fragments(
+    field: Array, begin: Voxel, shape: Voxel, mask: Array | None = None, dimensions: int = 2
+) -> Array:
     """Every voxel's top, as the top's linear index in the full volume plus one; 0 off the mask."""
     mask = np.ones(field.shape, bool) if mask is None else mask != 0
     out = np.zeros(field.shape, np.uint64)
     for z, y, x in np.argwhere(mask).tolist():
         here, up = None, (z, y, x)
         while here != up:
-            here, up = up, _best(field, mask, up, begin, shape)
+            here, up = up, _best(field, mask, up, begin, shape, dimensions)
         out[z, y, x] = number(here, begin, shape)
     return out
 
@@ -108,12 +110,18 @@ def number(voxel: Voxel, begin: Voxel, shape: Voxel) -> int:
     return (z * shape[1] + y) * shape[2] + x + 1
 
 
-def _best(field: Array, mask: Array, voxel: Voxel, begin: Voxel, shape: Voxel) -> Voxel:
-    """The best of a voxel and its neighbours in the section, by height, then index."""
-    z, y, x = voxel
-    near = [(z, y, x), (z, y - 1, x), (z, y, x - 1), (z, y, x + 1), (z, y + 1, x)]
-    _, height, width = field.shape
-    near = [v for v in near if 0 <= v[1] < height and 0 <= v[2] < width and mask[v]]
+def _best(
+    field: Array, mask: Array, voxel: Voxel, begin: Voxel, shape: Voxel, dimensions: int
+) -> Voxel:
+    """The best of a voxel and its neighbours along the last axes, by height, then index."""
+    near = [voxel]
+    for axis in range(3 - dimensions, 3):
+        for step in (-1, 1):
+            other = list(voxel)
+            other[axis] += step
+            inside = 0 <= other[axis] < field.shape[axis]
+            if inside and mask[tuple(other)]:
+                near.append((other[0], other[1], other[2]))
     return max(near, key=lambda v: (field[v], number(v, begin, shape)))
 
 
