@@ -3,14 +3,16 @@
 A shard is one file of a Zarr 3 array, a whole block, made of inner chunks that are compressed one
 by one. `encode` builds a shard from its voxels alone, following Zarr's ``sharding_indexed`` codec
 (index at the end). zarr's own writer reads the old shard before it replaces all of it (3.1), which
-costs time and fails where the old file is broken. Every inner chunk carries a checksum, so that a
-damaged file is seen when it is read.
+costs time and fails where the old file is broken. `decode` is its inverse, because a run reads its
+own arrays several times over, and zarr takes five to nine times as long. Every inner chunk carries
+a checksum, so that a damaged file is seen when it is read.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import os
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +24,18 @@ from cadseg.blocks import Roi, Zyx, zyx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 # Inner chunks: the smallest box that a viewer reads, near 256 kB of affinities.
 TARGET: Zyx = (16, 128, 128)
 
-# Measured on one core, chunks of TARGET, 2026-11-20 (write MB/s, ratio):
-#   a student's affinities (AC3/4): zstd 1: 260, 1.46; bit-shuffled: 320, 1.50; zstd 3: 187, no
-#   smaller; lz4: 940, 1.24.
-#   u64 labels (SNEMI3D AC4), read MB/s last: zstd 1: 1790, 83, 2536; byte-shuffled: 1083, 44, 1598;
-#   zstd 5: 572, 128, 6787; lz4: 6570, 36, 10000.
-# zstd 1 unshuffled is fast and small enough for both. Whole shards of a block, checksums included:
-# affinities 190 MB/s, labels 510 MB/s, fragments 1000 MB/s.
-CODEC = "zstd"
+# Measured on one core with such chunks (write MB/s, ratio, read MB/s):
+#   affinities (published student, SNEMI3D): zstd 1: 217, 1.7, 664; bit-shuffled: 296, 1.7, 594;
+#     lz4: 803, 1.3, 2142.
+#   u64 labels: zstd 1: 1202, 53, 1854; byte-shuffled: 1144, 55, 1497; lz4: 4891, 23, 6463.
+#   u32 numbers of a block: zstd 1: 936, 47, 1416; lz4: 2954, 15, 4703.
+# So what is kept and moved is packed with zstd, and what a run itself goes through with lz4.
+SMALL, FAST = "zstd", "lz4"
 LEVEL = 1
 
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
@@ -48,7 +50,9 @@ def inner_shape(shard: Zyx) -> Zyx:
     return zyx(_inner_length(n, target) for n, target in zip(shard, TARGET, strict=True))
 
 
-def encode(data: np.ndarray[Any, Any], inner: Sequence[int], shard: Sequence[int]) -> bytes:
+def encode(
+    data: np.ndarray[Any, Any], inner: Sequence[int], shard: Sequence[int], codec: str
+) -> bytes:
     """The file of one shard whose voxels are `data`; empty where all of them are 0.
 
     Args:
@@ -56,6 +60,7 @@ def encode(data: np.ndarray[Any, Any], inner: Sequence[int], shard: Sequence[int
             `shard`.
         inner: shape of an inner chunk.
         shard: shape of a shard, a multiple of `inner` per axis.
+        codec: SMALL or FAST.
     """
     counts = tuple(s // i for s, i in zip(shard, inner, strict=True))
     index = np.full((*counts, 2), _EMPTY, "<u8")
@@ -65,18 +70,68 @@ def encode(data: np.ndarray[Any, Any], inner: Sequence[int], shard: Sequence[int
         box = tuple(slice(c * i, (c + 1) * i) for c, i in zip(cell, inner, strict=True))
         part = data[box]
         if part.any():
-            parts.append(_compress(_padded(part, inner)))
+            parts.append(_compress(_padded(part, inner), codec))
             index[cell] = offset, len(parts[-1])
             offset += len(parts[-1])
     return b"".join([*parts, _with_checksum(index.tobytes())]) if parts else b""
 
 
+def decode(
+    path: Path,
+    box: Sequence[slice],
+    out: np.ndarray[Any, Any],
+    inner: Sequence[int],
+    shard: Sequence[int],
+) -> None:
+    """Put the voxels `box` of the shard at `path` into `out`; 0 where there is no file.
+
+    Args:
+        path: the file; one that is damaged raises whatever is first seen to be wrong.
+        box: in the shard, as many voxels per axis as `out` has.
+        out: of the array's type.
+        inner: shape of an inner chunk.
+        shard: shape of a shard.
+    """
+    counts = [s // i for s, i in zip(shard, inner, strict=True)]
+    spans = [range(s.start // n, -(-s.stop // n)) for s, n in zip(box, inner, strict=True)]
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        out[...] = 0
+        return
+    try:
+        size = 16 * math.prod(counts) + 4
+        tail = _checked(os.pread(file, size, os.fstat(file).st_size - size))
+        index = np.frombuffer(tail, "<u8").reshape(*counts, 2)
+        for cell in itertools.product(*spans):
+            begin = [c * n for c, n in zip(cell, inner, strict=True)]
+            source, target = [], []
+            for s, b, n in zip(box, begin, inner, strict=True):
+                low, high = max(s.start, b), min(s.stop, b + n)
+                source.append(slice(low - b, high - b))
+                target.append(slice(low - s.start, high - s.start))
+            offset, length = index[cell]
+            if offset == _EMPTY:
+                out[tuple(target)] = 0
+            else:
+                chunk = blosc.decompress(_checked(os.pread(file, int(length), int(offset))))
+                whole = np.frombuffer(chunk, out.dtype.newbyteorder("<")).reshape(inner)
+                out[tuple(target)] = whole[tuple(source)]
+    finally:
+        os.close(file)
+
+
 def array_metadata(
-    lead: tuple[int, ...], shape: Zyx, dtype: str, shard: Zyx, attributes: Mapping[str, Any]
+    lead: tuple[int, ...],
+    shape: Zyx,
+    dtype: str,
+    shard: Zyx,
+    codec: str,
+    attributes: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Content of ``zarr.json`` for an array of such shards; leading axes lie whole in each."""
     itemsize = np.dtype(dtype).itemsize
-    pack = {"cname": CODEC, "clevel": LEVEL, "shuffle": "noshuffle", "blocksize": 0}
+    pack = {"cname": codec, "clevel": LEVEL, "shuffle": "noshuffle", "blocksize": 0}
     crc = {"name": "crc32c"}
     sharding = {
         "chunk_shape": [1] * len(lead) + list(inner_shape(shard)),
@@ -111,14 +166,18 @@ def cells(cover: Roi, shard: Zyx, extent: Zyx) -> Iterator[tuple[Zyx, Roi]]:
         shard: voxels per shard.
         extent: voxels of the array.
     """
-    ranges = []
     for b, e, n, end in zip(cover.begin, cover.end, shard, extent, strict=True):
         assert b % n == 0, f"{cover} cuts shards of {shard}"
         assert e % n == 0 or e == end, f"{cover} cuts shards of {shard}"
-        ranges.append(range(b // n, -(-e // n)))
-    for cell in itertools.product(*ranges):
+    return touched(cover, shard)
+
+
+def touched(roi: Roi, shard: Zyx) -> Iterator[tuple[Zyx, Roi]]:
+    """The shards that `roi` meets: place in the array's grid, and the voxels of each in `roi`."""
+    spans = (range(b // n, -(-e // n)) for b, e, n in zip(roi.begin, roi.end, shard, strict=True))
+    for cell in itertools.product(*spans):
         begin = zyx(c * n for c, n in zip(cell, shard, strict=True))
-        yield zyx(cell), Roi(begin, begin).grown((0, 0, 0), shard).clipped(cover)
+        yield zyx(cell), Roi(begin, begin).grown((0, 0, 0), shard).clipped(roi)
 
 
 def _inner_length(length: int, target: int) -> int:
@@ -134,14 +193,22 @@ def _padded(part: np.ndarray[Any, Any], inner: Sequence[int]) -> np.ndarray[Any,
     return whole
 
 
-def _compress(chunk: np.ndarray[Any, Any]) -> bytes:
+def _compress(chunk: np.ndarray[Any, Any], codec: str) -> bytes:
     little = chunk.astype(chunk.dtype.newbyteorder("<"), copy=False)
     assert little.nbytes == math.prod(chunk.shape) * chunk.itemsize
     packed = blosc.compress(
-        little, CODEC.encode(), LEVEL, blosc.NOSHUFFLE, blosc.AUTOBLOCKS, chunk.itemsize
+        little, codec.encode(), LEVEL, blosc.NOSHUFFLE, blosc.AUTOBLOCKS, chunk.itemsize
     )
     return _with_checksum(bytes(packed))
 
 
 def _with_checksum(data: bytes) -> bytes:
     return data + struct.pack("<I", google_crc32c.value(data))
+
+
+def _checked(data: bytes) -> bytes:
+    """Content of `data`, which ends with its checksum."""
+    content = data[:-4]
+    if struct.pack("<I", google_crc32c.value(content)) != data[-4:]:
+        raise ValueError("its checksum is another")
+    return content

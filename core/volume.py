@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import math
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,30 +148,51 @@ class OutputArray:
     folder: Path
     volume: Volume
     shard: tuple[int, ...]
+    codec: str
 
     def read(self, roi: Roi) -> Array:
-        """Voxels of `roi`; leading axes come whole."""
-        return self.volume.read(roi)
+        """Voxels of `roi`; leading axes come whole.
 
-    def write(self, cover: Roi, data: Array) -> None:
-        """Replace the shards that make up `cover`, each as one file.
+        Raises:
+            VolumeError: a chunk cannot be decoded.
+        """
+        volume, shard = self.volume, zyx(self.shard[-3:])
+        lead = [slice(0, n) for n in volume.shape[:-3]]
+        out = np.empty((*volume.shape[:-3], *roi.shape), volume.dtype)
+        try:
+            for cell, voxels in shards.touched(roi, shard):
+                box = (*lead, *voxels.slices(zyx(c * n for c, n in zip(cell, shard, strict=True))))
+                part = out[(..., *voxels.slices(roi.begin))]
+                shards.decode(self._path(cell), box, part, volume.chunks, self.shard)
+        except Exception:  # a damaged file, in many ways: zarr's reader finds out which chunk
+            return volume.read(roi)
+        return out
+
+    def write(self, cover: Roi, data: Array) -> int:
+        """Replace the shards that make up `cover`, each as one file; returns their checksum.
 
         Args:
             cover: whole shards, clipped to the volume.
             data: all voxels of `cover`, in the array's own type.
         """
+        checksum = 0
         volume = self.volume
         lead = volume.shape[:-3]
         assert data.dtype == volume.dtype, f"{self.folder}: {data.dtype} is not {volume.dtype}"
         assert data.shape == (*lead, *cover.shape), f"{self.folder}: {data.shape} at {cover}"
         for cell, voxels in shards.cells(cover, zyx(self.shard[-3:]), volume.extent):
-            path = self.folder.joinpath("c", *("0" * len(lead)), *map(str, cell))
             part = data[(..., *voxels.slices(cover.begin))]
-            content = shards.encode(part, volume.chunks, self.shard)
+            content = shards.encode(part, volume.chunks, self.shard, self.codec)
+            checksum = zlib.crc32(content, checksum)
             if content:
-                tables.replace(path, content)
+                tables.replace(self._path(cell), content)
             else:
-                path.unlink(missing_ok=True)
+                self._path(cell).unlink(missing_ok=True)
+        return checksum
+
+    def _path(self, cell: Zyx) -> Path:
+        lead = len(self.shard) - 3
+        return self.folder.joinpath("c", *("0" * lead), *map(str, cell))
 
 
 def open_volume(url: str) -> Volume:
@@ -205,6 +228,7 @@ def create_output(
     shape: Zyx,
     dtype: str,
     shard: Zyx,
+    codec: str = shards.SMALL,
     voxel_size_nm: Size | None = None,
     offset_nm: Size = ome.ORIGIN,
     attributes: Mapping[str, Any] | None = None,
@@ -218,6 +242,7 @@ def create_output(
         shape: voxels along z, y, x.
         dtype: numpy's name of the type.
         shard: shape of the blocks that will be written, in voxels; clipped to the volume.
+        codec: `shards.SMALL`, or `shards.FAST` for what only the run itself goes through.
         voxel_size_nm: of this array, z y x; None where it is not known.
         offset_nm: place of the first corner in the world, z y x.
         attributes: to store beside those that say where the array lies.
@@ -231,6 +256,7 @@ def create_output(
         shape,
         dtype,
         clipped,
+        codec,
         ome.array_attributes(voxel_size_nm, offset_nm, len(lead)) | dict(attributes or {}),
     )
     group.add_array(out, name, metadata)
@@ -241,7 +267,9 @@ def open_output(out: Path, name: str) -> OutputArray:
     """The array `name` of the group `out`, made by `create_output`."""
     volume = open_volume(str(out / name))
     assert volume._array.shards is not None, f"{out / name} is not one of ours"
-    return OutputArray(out / name, volume, tuple(volume._array.shards))
+    metadata = json.loads((out / name / "zarr.json").read_text("utf-8"))
+    codec = metadata["codecs"][0]["configuration"]["codecs"][1]["configuration"]["cname"]
+    return OutputArray(out / name, volume, tuple(volume._array.shards), codec)
 
 
 def _node(url: str) -> zarr.Array[Any] | zarr.Group:

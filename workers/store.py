@@ -104,8 +104,8 @@ class Store:
 
     def write_roi(self, name: str, roi: Roi, data: np.ndarray[Any, Any]) -> None:
         """Write whole shards of the array `name`."""
-        self._array(name).write(roi, data)
-        self.checksum = zlib.crc32(np.ascontiguousarray(data).data, self.checksum)
+        written = self._array(name).write(roi, data)
+        self.checksum = zlib.crc32(written.to_bytes(4, "little"), self.checksum)
 
     def _array(self, name: str) -> volume.OutputArray:
         if name not in self._arrays:
