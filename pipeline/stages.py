@@ -134,7 +134,7 @@ STAGES = (
         "fragments",
         reads=("fragments", "volume.mask"),
         arrays=("basins", "fragments"),
-        tables=("basins", "exits", "entries", "roots"),
+        tables=("basins", "exits", "entries", "pairs", "rim", "roots"),
         steps=_fragments,
     ),
     Stage("edges", reads=(), arrays=(), tables=("edges", "faces"), steps=_edges),

@@ -9,10 +9,11 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_memory import numbered, whole_edges
 from scipy import ndimage
 
-from cadseg.blocks import Block, Grid, Roi, Zyx, zyx
-from cadseg.edges import Edges, Faces, edges_of, faces_of, outer_faces
+from cadseg.blocks import Block, Grid, Roi, Zyx, open_sides, zyx
+from cadseg.edges import Edges, Faces, edges_of, faces_of, outer_faces, pairs_across, pairs_inside
 from cadseg.graph import from_edges, joined
 
 Array = np.ndarray[Any, Any]
@@ -30,18 +31,29 @@ def volumes(draw: st.DrawFn) -> tuple[Array, Array]:
     return rng.integers(0, np.iinfo(dtype).max, (3, *shape), dtype, endpoint=True), ids
 
 
-def rows(edges: Edges) -> dict[tuple[int, int], tuple[int, int, int]]:
+def rows(edges: Edges) -> dict[tuple[int, int], list[int]]:
     columns = (edges.u, edges.v, edges.sum, edges.count, edges.max)
     return {(u, v): c for u, v, *c in zip(*(c.tolist() for c in columns), strict=True)}
 
 
 def block_edges(affinities: Array, ids: Array, block: Block, domain: Roi) -> tuple[Edges, Faces]:
-    """What the block at `block` finds, from what it may read."""
-    read = block.write.grown((1, 1, 1), (0, 0, 0)).clipped(domain)
-    lower = zyx(np.subtract(block.write.begin, read.begin))
-    here = np.ascontiguousarray(ids[read.slices()])
-    own = np.ascontiguousarray(affinities[(slice(None), *block.write.slices())])
-    return edges_of(own, here, lower), faces_of(here, lower, block.write, domain)
+    """What the block at `block` finds, inside it and across its lower faces."""
+    names, numbers = numbered(ids)
+    own = block.write.slices()
+    parts = [pairs_inside(np.ascontiguousarray(affinities[(slice(None), *own)]), numbers[own])]
+    faces = []
+    for axis, side in open_sides(block.write, domain):
+        plane = list(own)
+        at = block.write.end[axis] - 1 if side else block.write.begin[axis]
+        plane[axis] = at
+        faces.append((axis, side, names[np.unique(numbers[tuple(plane)])]))
+        if side == 0:
+            below = list(plane)
+            below[axis] = at - 1
+            faces.append((axis, side, names[np.unique(numbers[tuple(below)])]))
+            across = affinities[(axis, *plane)]
+            parts.append(pairs_across(across, numbers[tuple(below)], numbers[tuple(plane)]))
+    return edges_of(parts, names), faces_of(faces)
 
 
 @FEW
@@ -49,10 +61,19 @@ def block_edges(affinities: Array, ids: Array, block: Block, domain: Roi) -> tup
 def test_edges_are_the_pairs_of_voxels(volume: tuple[Array, Array]) -> None:
     """Sums, counts and maxima are those that a loop over all voxel pairs finds; 0 has none."""
     affinities, ids = volume
-    edges = edges_of(affinities, ids, (0, 0, 0))
+    edges = whole_edges(affinities, ids)
     literal = {pair: list(contact) for pair, contact in oracle.edges(affinities, ids).items()}
     assert rows(edges) == literal
     assert list(rows(edges)) == sorted(literal)
+
+
+def test_rows_of_one_pair_are_joined() -> None:
+    """Numbers of one fragment share an edge to its neighbour, and have none among each other."""
+    numbers = np.array([[[1, 2], [3, 3]]], np.uint32)
+    affinities = np.array([[[[0, 0], [0, 0]]], [[[0, 0], [7, 9]]], [[[0, 5], [0, 0]]]], np.uint8)
+    names = np.array([0, 4, 4, 6], np.uint64)
+    pairs = pairs_inside(affinities, numbers)
+    assert rows(edges_of([pairs, pairs], names)) == {(4, 6): [32, 4, 9]}
 
 
 def test_hundreds_of_thousands_of_pairs_are_kept_apart() -> None:
@@ -60,7 +81,7 @@ def test_hundreds_of_thousands_of_pairs_are_kept_apart() -> None:
     shape = (6, 50, 70)
     ids = np.random.default_rng(0).permutation(np.prod(shape)).reshape(shape).astype(np.uint64) + 1
     affinities = np.random.default_rng(1).integers(0, 256, (3, *shape)).astype(np.uint8)
-    edges = edges_of(affinities, ids, (0, 0, 0))
+    edges = whole_edges(affinities, ids)
     pairs = sum(np.prod(shape) // n * (n - 1) for n in shape)
     assert edges.u.size == pairs
     assert (edges.count == 1).all()
@@ -88,7 +109,7 @@ def test_blocks_add_up(volume: tuple[Array, Array], data: st.DataObject) -> None
     together = joined([from_edges(part, "median") for part in parts])
     box = grid.domain.slices()
     own = np.ascontiguousarray(affinities[(slice(None), *box)])
-    expected = edges_of(own, np.ascontiguousarray(ids[box]), (0, 0, 0))
+    expected = whole_edges(own, ids[box])
     for name in ("u", "v", "sum", "count"):
         np.testing.assert_array_equal(getattr(together, name), getattr(expected, name))
     np.testing.assert_array_equal(together.bin, expected.max)
@@ -149,7 +170,8 @@ def test_free_fragments_are_not_frozen(shape: Zyx) -> None:
     ids = np.arange(np.prod(shape), dtype=np.uint64).reshape(shape) + 1
     domain = Roi((0, 0, 0), shape)
     write = Roi((0, 0, 0), (4, 6, 3))
-    faces = faces_of(np.ascontiguousarray(ids[write.slices()]), (0, 0, 0), write, domain)
+    block = Grid(shape, domain, write.shape).block(0, (0, 0, 0))
+    _, faces = block_edges(np.zeros((3, *shape), np.uint8), ids, block, domain)
     assert faces.fragment.tolist() == sorted(ids[:, :, 2].ravel().tolist())
     assert set(faces.faces.tolist()) == {1 << 5}
 

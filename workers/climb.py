@@ -1,41 +1,54 @@
-"""Affinities of a block and its halo → voxels labelled with their top, or where they leave."""
+"""Affinities of a block and its halo → basins, and the contacts of the basins inside the block."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cadseg import fragments, heights
+from cadseg.blocks import open_sides
+from cadseg.edges import pairs_inside
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
+    from cadseg.fragments import Climb
     from cadseg.workers.store import Store
 
 
 def run(block: Block, store: Store) -> dict[str, int]:
-    """Write `basins` of the block, and its tables `basins`, `exits` and `entries`."""
-    config = store.config.fragments
+    """Write `basins` of the block, and its tables `basins`, `exits`, `entries`, `pairs`, `rim`."""
     affinities = store.read_affinities(block.read)
-    domain = store.grid.domain
-    field = heights.heights(
-        affinities[1:],
-        distance_clip=config.distance_clip,
-        sigma=config.sigma,
-        boundary_weight=config.boundary_weight,
-        first=(
-            block.read.begin[1] == domain.begin[1],
-            block.read.begin[2] == domain.begin[2],
-        ),
-    )
-    mask = None if store.mask is None else store.mask.read(block.read) != 0
-    climb = fragments.climb(field, block.read, block.write, store.grid.shape, mask)
+    climb = _climb(affinities[1:], block, store)
+    own = affinities[(slice(None), *block.write.slices(block.read.begin))]
+    pairs = pairs_inside(own, climb.labels)
     store.write("basins", block, climb.labels)
     store.write_table("basins", block, {"id": climb.ids})
     store.write_table("exits", block, {"exit": climb.exits, "top": climb.exits})
     store.write_table("entries", block, {"entry": climb.entries, "top": climb.entry_labels})
-    return {"exits": climb.exits.size, "entries": climb.entries.size, "masked": _zeros(climb)}
+    store.write_table("pairs", block, pairs._asdict())
+    store.write_table("rim", block, {"affinity": _rim(own, block, store)})
+    masked = int(climb.labels.size - np.count_nonzero(climb.labels))
+    return {"exits": climb.exits.size, "entries": climb.entries.size, "masked": masked}
 
 
-def _zeros(climb: fragments.Climb) -> int:
-    return int(climb.labels.size - np.count_nonzero(climb.labels))
+def _climb(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> Climb:
+    config, begin, first = store.config.fragments, block.read.begin, store.grid.domain.begin
+    field = heights.heights(
+        affinities,
+        distance_clip=config.distance_clip,
+        sigma=config.sigma,
+        boundary_weight=config.boundary_weight,
+        first=(begin[1] == first[1], begin[2] == first[2]),
+    )
+    mask = None if store.mask is None else store.mask.read(block.read) != 0
+    return fragments.climb(field, block.read, block.write, store.grid.shape, mask)
+
+
+def _rim(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> np.ndarray[Any, Any]:
+    """Affinities across the block's open lower faces, z y x, one after the other."""
+    planes = [np.empty(0, affinities.dtype)]
+    for axis, side in open_sides(block.write, store.grid.domain):
+        if side == 0:
+            planes.append(affinities[axis].take(0, axis).ravel())
+    return np.concatenate(planes)

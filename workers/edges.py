@@ -1,4 +1,4 @@
-"""Affinities and fragments of a block → rows of the graph, and the fragments on its faces."""
+"""Contacts of basins, inside a block and across its lower faces → rows of the graph, and faces."""
 
 from __future__ import annotations
 
@@ -6,22 +6,57 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg.blocks import Block, zyx
-from cadseg.edges import edges_of, faces_of
+from cadseg.blocks import Block, Roi, open_sides, zyx
+from cadseg.edges import Pairs, edges_of, faces_of, pairs_across
+from cadseg.workers.settle import names_of
 
 if TYPE_CHECKING:
+    from cadseg.blocks import Zyx
+    from cadseg.edges import Numbers
+    from cadseg.fragments import Ids
     from cadseg.workers.store import Store
 
 
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write the tables `edges` and `faces` of the block."""
-    domain = store.grid.domain
-    read = block.write.grown((1, 1, 1), (0, 0, 0)).clipped(domain)
-    lower = zyx(np.subtract(block.write.begin, read.begin))
-    fragments = store.read("fragments", read)
-    affinities = store.read_affinities(block.write)
-    edges = edges_of(affinities, fragments, lower)
-    faces = faces_of(fragments, lower, block.write, domain)
+    parts = [Pairs(**store.read_table("pairs", 0, block.cell))]
+    rim = store.read_table("rim", 0, block.cell)["affinity"]
+    names = names_of(block, store)
+    known, faces = [names], []
+    for axis, side in open_sides(block.write, store.grid.domain):
+        plane = _plane(block, axis, side, store)
+        faces.append((axis, side, _among(names, plane)))
+        if side == 0:
+            below = store.grid.block(0, _below(block.cell, axis))
+            lower, lower_names = _plane(below, axis, 1, store), names_of(below, store)
+            faces.append((axis, side, _among(lower_names, lower)))
+            # numbers of both blocks in one sequence
+            lower[lower != 0] += sum(names.size for names in known)
+            known.append(lower_names)
+            affinities, rim = np.split(rim, [plane.size])
+            parts.append(pairs_across(affinities.reshape(plane.shape), lower, plane))
+    edges, frozen = edges_of(parts, np.concatenate(known)), faces_of(faces)
     store.write_table("edges", block, vars(edges))
-    store.write_table("faces", block, vars(faces))
-    return {"edges": edges.u.size, "faces": faces.fragment.size}
+    store.write_table("faces", block, vars(frozen))
+    return {"edges": edges.u.size, "faces": frozen.fragment.size}
+
+
+def _plane(block: Block, axis: int, side: int, store: Store) -> Numbers:
+    """Numbers of the basins on a face of a block."""
+    begin, end = list(block.write.begin), list(block.write.end)
+    if side:
+        begin[axis] = end[axis] - 1
+    else:
+        end[axis] = begin[axis] + 1
+    return store.read("basins", Roi(zyx(begin), zyx(end))).squeeze(axis)
+
+
+def _below(cell: Zyx, axis: int) -> Zyx:
+    return zyx(place - (axis == i) for i, place in enumerate(cell))
+
+
+def _among(names: Ids, numbers: Numbers) -> Ids:
+    """Names of the basins in a plane, each once."""
+    there = np.zeros(names.size, np.bool_)
+    there[numbers] = True
+    return names[there]

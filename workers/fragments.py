@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from cadseg import fragments
-from cadseg.workers.settle import roots_of
+from cadseg.workers.settle import names_of
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
@@ -16,8 +13,6 @@ if TYPE_CHECKING:
 
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write `fragments` of the block."""
-    ids = store.read_table("basins", block.level, block.cell)["id"]
-    exits, roots = roots_of(block, store)
-    names = np.append(np.uint64(0), fragments.lookup(ids, exits, roots))
-    store.write("fragments", block, names[store.read("basins", block.write)])
-    return {"exits": exits.size}
+    names = names_of(block, store)
+    store.write("fragments", block, names.take(store.read("basins", block.write)))
+    return {"basins": names.size - 1}

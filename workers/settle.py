@@ -35,3 +35,9 @@ def roots_of(block: Block, store: Store) -> tuple[Ids, Ids]:
         table = store.read_table("roots", level, parent)
         roots = fragments.lookup(roots, table["exit"], table["root"])
     return exits, roots
+
+
+def names_of(block: Block, store: Store) -> Ids:
+    """The fragment that each number of the block's `basins` stands for; 0 for 0."""
+    ids = store.read_table("basins", block.level, block.cell)["id"]
+    return np.append(np.uint64(0), fragments.lookup(ids, *roots_of(block, store)))

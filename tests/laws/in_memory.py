@@ -13,7 +13,7 @@ import numpy as np
 from cadseg import config as configs
 from cadseg import graph
 from cadseg.blocks import Block, Grid, Roi, Zyx
-from cadseg.edges import Edges
+from cadseg.edges import Edges, edges_of, pairs_inside
 from cadseg.pipeline.stages import steps_of
 from cadseg.workers.store import Store
 
@@ -114,3 +114,15 @@ class _Array:
 
     def read(self, roi: Roi) -> np.ndarray[Any, Any]:
         return self.data[roi.slices()]
+
+
+def whole_edges(affinities: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> Edges:
+    """The edges of a volume in one block."""
+    names, numbers = numbered(ids)
+    return edges_of([pairs_inside(affinities, numbers)], names)
+
+
+def numbered(ids: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Ids by number, 0 for 0, and every voxel's number."""
+    names = np.unique(np.append(np.uint64(0), ids))
+    return names, np.searchsorted(names, ids).astype(np.uint32)

@@ -13,11 +13,10 @@ import numpy as np
 import oracle
 import pytest
 import waterz
-from in_memory import MemoryStore
+from in_memory import MemoryStore, whole_edges
 
 from cadseg import evaluate, graph, scores
 from cadseg.agglomerate import agglomerate
-from cadseg.edges import edges_of
 from cadseg.merges import cut, relabelled
 
 Array = np.ndarray[Any, Any]
@@ -43,7 +42,7 @@ def by_waterz(affinities: Array, ids: Array, scoring: str, threshold: float) -> 
 def by_us(affinities: Array, ids: Array, scoring: str, lowest: list[int]) -> list[Array]:
     """Segments of the fragments `ids` at several scores, by one tree of ours."""
     half = scores.half_bits(affinities.dtype)
-    rows = graph.from_edges(edges_of(affinities, ids, (0, 0, 0)), scoring)
+    rows = graph.from_edges(whole_edges(affinities, ids), scoring)
     none = np.empty(0, np.uint64)
     tree, _ = agglomerate(rows, none, floor=0, half=half, median=scoring == "median")
     return [relabelled(ids, cut(tree, (none, none), threshold=t, half=half)) for t in lowest]
@@ -96,7 +95,7 @@ def test_without_ties_the_mean_is_waterz(part: Array, ids: Array) -> None:
 
 def distinct(affinities: Array, ids: Array) -> Array | None:
     """Bytes, one for each pair of fragments, in the order of maxima; None if there are too many."""
-    edges = edges_of(affinities, ids, (0, 0, 0))
+    edges = whole_edges(affinities, ids)
     if edges.u.size > 256:
         return None
     own = {(0, 0): 0}
@@ -169,7 +168,7 @@ def test_with_ties_the_tree_is_the_literal_one(part: Array, ids: Array, scoring:
     """Best score first, then the smallest key: row for row what the slow method merges."""
     half = scores.half_bits(np.uint8)
     few = part // 32 * 32  # eight levels
-    edges = edges_of(few, ids, (0, 0, 0))
+    edges = whole_edges(few, ids)
     rows = graph.from_edges(edges, scoring)
     none = np.empty(0, np.uint64)
     tree, left = agglomerate(rows, none, floor=0, half=half, median=scoring == "median")
