@@ -27,6 +27,7 @@ import numpy as np
 from cadseg import group
 from cadseg.blocks import Grid, Roi, Zyx, zyx
 from cadseg.errors import VolumeError
+from cadseg.fragments import lookup
 from cadseg.volume import open_volume
 
 if TYPE_CHECKING:
@@ -116,6 +117,11 @@ def evaluate(segmentation: str, truth: str, roi: Roi | None = None) -> Scores:
     """
     if group.is_ours(Path(segmentation)):
         segmentation = f"{segmentation}/{group.SEGMENTATION}"
+    return scores(compared(segmentation, truth, roi))
+
+
+def compared(segmentation: str, truth: str, roi: Roi | None = None) -> Counts:
+    """Counts of two arrays, of which there is at least one; arguments and errors as above."""
     with _labels(segmentation) as ours, _labels(truth) as theirs:
         if ours.shape != theirs.shape:
             raise VolumeError(
@@ -128,7 +134,12 @@ def evaluate(segmentation: str, truth: str, roi: Roi | None = None) -> Scores:
         counts = total(contingency(ours.read(box), theirs.read(box)) for box in boxes)
     if not counts.voxels.size:
         raise VolumeError(f"ground truth {truth}: is 0 in all of {domain}, so nothing is compared")
-    return scores(counts)
+    return counts
+
+
+def renamed(counts: Counts, ids: Array, segments: Array) -> Counts:
+    """Counts once segments `ids`, sorted, have become `segments`; others stay what they are."""
+    return _joined(lookup(counts.segment, ids, segments), counts.truth, counts.voxels)
 
 
 def contingency(segmentation: Array, truth: Array) -> Counts:

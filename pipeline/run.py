@@ -116,6 +116,15 @@ def relabel(out: Path, threshold: float, how: How | None = None) -> Report:
 
     Needs the folder `out` alone: neither the volume, nor the weights, nor the kind of device.
     """
+    return execute(recut(with_tree(out), threshold), how)
+
+
+def with_tree(out: Path) -> Store:
+    """The run in the folder `out`, whose merge tree is finished.
+
+    Raises:
+        OutputError: there is none.
+    """
     store = opened(out)
     for step in steps_of(store, "agglomerate"):
         if len(status.records(store, step)) < store.grid.count(step.level):
@@ -123,7 +132,7 @@ def relabel(out: Path, threshold: float, how: How | None = None) -> Report:
                 f"output {out}: has no finished merge tree, since {step.name} is not done; run "
                 "cadseg predict or cadseg segment to its end first"
             )
-    return execute(recut(store, threshold), how)
+    return store
 
 
 def opened(out: Path) -> Store:

@@ -21,7 +21,18 @@ sys.path.append(str(Path(__file__).parent))
 
 import real_run as real
 
-HEAVY = ("daisy", "fsspec", "numba", "numpy", "pyarrow", "pydantic", "scipy", "torch", "zarr")
+HEAVY = (
+    "daisy",
+    "fsspec",
+    "matplotlib",
+    "numba",
+    "numpy",
+    "pyarrow",
+    "pydantic",
+    "scipy",
+    "torch",
+    "zarr",
+)
 WATCHED = f"""
 import resource, sys
 from cadseg.pipeline import cli

@@ -1,7 +1,8 @@
-"""``cadseg relabel``: another threshold."""
+"""``cadseg relabel``: another threshold, or which one is best."""
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +15,78 @@ if TYPE_CHECKING:
 
     from cadseg.pipeline.run import How
 
+MOST = 1000
+"""Thresholds in a sweep."""
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
 
 @click.command("relabel")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--threshold", type=float, required=True, help="Affinity, 0..1.")
+@click.option("--threshold", type=float, help="Affinity, 0..1.")
+@click.option("--sweep", metavar="LOW:HIGH:STEP", help="Only score these thresholds.")
+@click.option("--ground-truth", metavar="TRUTH", help="Of a sweep: Zarr array, FILE.h5:DATASET.")
+@click.option("--plot", metavar="FILE.png", type=FILE, help="Of a sweep: draw its scores.")
+@click.option("--table", metavar="FILE.csv", type=FILE, help="Of a sweep: write its scores.")
 @how_options
-def command(out: Path, threshold: float, how: Callable[[], How]) -> None:
-    """Cut the merge tree of the run in OUT elsewhere; only the segmentation is rewritten."""
+def command(
+    out: Path,
+    threshold: float | None,
+    sweep: str | None,
+    ground_truth: str | None,
+    plot: Path | None,
+    table: Path | None,
+    how: Callable[[], How],
+) -> None:
+    """Cut the merge tree of the run in OUT elsewhere; only the segmentation is rewritten.
+
+    With --sweep nothing is rewritten: the scores of each threshold against the ground truth are
+    shown, the best one marked.
+    """
+    if (threshold is None) == (sweep is None):
+        raise click.UsageError("accepted is either --threshold or --sweep")
+    if sweep is None:
+        if (ground_truth, plot, table) != (None, None, None):
+            raise click.UsageError("--ground-truth, --plot and --table belong to --sweep")
+        assert threshold is not None
+        _relabel(out, threshold, how())
+    elif ground_truth is None:
+        raise click.UsageError("--sweep needs --ground-truth")
+    else:
+        _sweep(out, thresholds(sweep), ground_truth, plot, table)
+
+
+def _relabel(out: Path, threshold: float, how: How) -> None:
     from cadseg.pipeline.run import relabel
 
-    report = relabel(out, threshold, how())
+    report = relabel(out, threshold, how)
     for warning in report.warnings:
         click.echo(f"Warning: {warning}", err=True)
     click.echo(report.segmentation)
+
+
+def _sweep(out: Path, at: list[float], truth: str, plot: Path | None, table: Path | None) -> None:
+    from cadseg.pipeline.sweep import best, sweep
+
+    points = sweep(out, at, truth, plot=plot, table=table)
+    click.echo("  threshold  VOI split  VOI merge    VOI sum      ARAND")
+    marked = best(points)
+    for point in points:
+        first, *others = point.row
+        mark = "*" if point is marked else " "
+        click.echo(f"{mark} {first:9g}" + "".join(f"{value:11.3f}" for value in others))
+
+
+def thresholds(text: str) -> list[float]:
+    """``low:high:step`` as thresholds, both ends included, each as it would be written."""
+    try:
+        low, high, step = map(Decimal, text.split(":"))
+        if not (0 <= low <= high <= 1 and step > 0 and (high - low) / step < MOST):
+            raise ValueError
+    except (ValueError, InvalidOperation):
+        raise click.BadParameter(
+            f"{text} is no range; accepted is low:high:step in 0..1, as in 0.2:0.8:0.05, of at "
+            f"most {MOST} thresholds",
+            param_hint="--sweep",
+        ) from None
+    return [float(low + place * step) for place in range(int((high - low) / step) + 1)]
