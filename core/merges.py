@@ -82,13 +82,3 @@ def _relabelled(fragments, keys, values):  # type: ignore[no-untyped-def]
                     after = values[slot] if keys[slot] != 0 else fragment
                 out[z, y, x] = after
     return out
-
-
-def sizes(segments: Ids) -> tuple[Ids, Ids]:
-    """Segments of an array [z, y, x], sorted and without 0, and how many voxels each has."""
-    flat = segments.ravel()
-    starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1])) if flat.size else flat[:0]
-    runs = np.diff(np.append(starts, flat.size))
-    ids, place = np.unique(flat[starts], return_inverse=True)
-    voxels = np.bincount(place, weights=runs, minlength=ids.size).astype(np.uint64)
-    return ids[ids != 0], voxels[ids != 0]

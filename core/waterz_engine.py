@@ -34,7 +34,7 @@ import numpy as np
 import waterz
 
 from cadseg.agglomerate import Merges
-from cadseg.merges import relabelled, sizes
+from cadseg.merges import relabelled
 from cadseg.scores import scores
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def agglomerate(
         median: score by the median of maxima; else by the mean.
     """
     assert affinities.dtype == np.uint8, "waterz's bins are bytes"
-    ids, _ = sizes(fragments)
+    ids = np.unique(fragments)
+    ids = ids[ids != 0]
     dense = relabelled(fragments, (ids, np.arange(1, ids.size + 1, dtype=np.uint64)))
     lowest = floor / (1 << (2 * half))
     threshold = 1 - math.ceil(lowest) / BINS if median else 1 - (lowest - 1 / STEPS) / UNIT

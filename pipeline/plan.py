@@ -92,7 +92,8 @@ TABLE_COUNTS = {
     "edges": 2,
     "agglomerate": 4,
     "cut": 1,
-    "segment": 1,
+    "segment": 2,
+    "measure": 2,
 }
 
 
@@ -273,7 +274,7 @@ def _joining(store: Store, step: Step, kind: str) -> int:
     """Bytes where tables of a block's children, with rows along their faces, are joined."""
     _, nz, ny, nx = step.level, *_longest(store, step)
     sides, sections = 4 * nz * (ny + nx), 4 * ny * nx
-    if kind == "cut":
+    if kind in ("cut", "measure"):
         return round(CROSSING * sides + CROSSING_SECTIONS * sections) * PER_ENTRY
     return round(ENTRIES * sides) * PER_ENTRY
 

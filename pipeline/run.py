@@ -14,8 +14,6 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cadseg import group, shards, tables, volume
 from cadseg.blocks import Zyx, zyx
 from cadseg.errors import OutputError, StageError
@@ -181,7 +179,7 @@ def leavings(job: Job, stage: Stage) -> list[Path]:
     """Folders of an earlier run that redoing `stage` deletes."""
     steps = [step.name for step in stage.steps(job.store)]
     paths = [job.out / array for array in stage.arrays]
-    paths += [job.out / "graph" / table for table in stage.tables]
+    paths += [job.store.table_folder(table) for table in stage.tables]
     for folder in ("records", "tracking", "logs/attempts"):
         kinds = {step.partition("-")[0] for step in steps}
         paths += [p for kind in kinds for p in (job.out / folder).glob(f"{kind}*")]
@@ -257,23 +255,17 @@ def _report(job: Job) -> Report:
 
 def _percolation(store: Store) -> str | None:
     """A warning when one segment holds more of the volume than the config's share."""
-    share, total = store.config.agglomerate.percolation_share, store.grid.domain.size
-    voxels: dict[int, int] = {}
-    for cell in store.grid.cells(0):
-        table = store.read_table("sizes", 0, cell)
-        large = table["voxels"] >= share * store.grid.block(0, cell).write.size
-        voxels |= dict.fromkeys(table["segment"][large].tolist(), 0)
-    for cell in store.grid.cells(0):
-        table = store.read_table("sizes", 0, cell)
-        ours = np.isin(table["segment"], np.array(list(voxels), np.uint64))
-        for segment, count in zip(
-            table["segment"][ours].tolist(), table["voxels"][ours].tolist(), strict=True
-        ):
-            voxels[segment] += count
-    largest = max(voxels, key=voxels.__getitem__, default=0)
-    if not voxels or voxels[largest] <= share * total:
+    largest, most = 0, 0
+    for level in range(store.grid.top + 1):
+        for cell in store.grid.cells(level):
+            table = store.read_table("segments", level, cell, ("segment", "voxels"))
+            if table["voxels"].max(initial=0) > most:
+                place = table["voxels"].argmax()
+                largest, most = int(table["segment"][place]), int(table["voxels"][place])
+    share = most / store.grid.domain.size
+    if share <= store.config.agglomerate.percolation_share:
         return None
     return (
-        f"segment {largest} holds {voxels[largest] / total:.0%} of the volume: neurons have "
-        "probably run together; try a higher threshold, as in cadseg relabel --threshold"
+        f"segment {largest} holds {share:.0%} of the volume: neurons have probably run together; "
+        "try a higher threshold, as in cadseg relabel --threshold"
     )

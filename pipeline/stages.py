@@ -87,8 +87,9 @@ def _segment(store: Store) -> list[Step]:
     steps = _climbing("cut", "segment", range(top, 0, -1), before=f"agglomerate-{top}")
     last = steps[-1].name if steps else f"agglomerate-{top}"
     levels = range(1, store.config.segment.pyramid_levels + 1)
-    pyramid = _climbing("pyramid", "segment", levels, before="segment")
-    return [*steps, _step("segment", "segment", after=(last,)), *pyramid]
+    steps.append(_step("segment", "segment", after=(last,)))
+    steps += _climbing("measure", "segment", range(1, top + 1), before="segment")
+    return steps + _climbing("pyramid", "segment", levels, before="segment")
 
 
 def _climbing(kind: str, stage: str, levels: range, before: str) -> list[Step]:
@@ -149,7 +150,7 @@ STAGES = (
         "segment",
         reads=("segment",),
         arrays=("segmentation",),
-        tables=("cut", "sizes"),
+        tables=("cut", "parts", "segments"),
         steps=_segment,
     ),
 )

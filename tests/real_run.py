@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-DATA = ("affinities", "basins", "fragments", "graph", "segmentation")
+DATA = ("affinities", "basins", "fragments", "graph", "segmentation", "segments")
 VOXEL_SIZE = (30.0, 6.0, 6.0)
 # cells of a few voxels, and a halo that leaves some blocks unaware of others
 SMALL = (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cadseg import scores
 from cadseg.agglomerate import Merges
-from cadseg.merges import cut, relabelled, sizes
+from cadseg.merges import cut, relabelled
 
 Array = np.ndarray[Any, Any]
 HALF = scores.half_bits("uint8")
@@ -117,13 +117,3 @@ def test_large_tables_lose_no_entry() -> None:
     values = keys[rng.permutation(keys.size)]
     found = relabelled(keys.reshape(1, 5, -1), (keys, values))
     np.testing.assert_array_equal(found.ravel(), values)
-
-
-@FEW
-@given(ids=st.lists(st.integers(0, 5), max_size=50))
-def test_sizes_count_voxels(ids: list[int]) -> None:
-    """Each segment with its number of voxels, without 0."""
-    segments, voxels = sizes(np.array(ids, np.uint64).reshape(1, 1, -1))
-    expected = {i: ids.count(i) for i in sorted(set(ids) - {0})}
-    assert dict(zip(segments.tolist(), voxels.tolist(), strict=True)) == expected
-    assert segments.tolist() == sorted(expected)

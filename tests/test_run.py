@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import zarr
 
@@ -19,7 +20,7 @@ sys.path.append(str(Path(__file__).parent))
 
 import real_run as real
 
-BELOW = ("records/cut", "records/segment", "records/pyramid")
+BELOW = ("records/cut", "records/segment", "records/measure", "records/pyramid")
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +198,12 @@ def test_percolation_is_said(affs: Path, tmp_path: Path) -> None:
     assert "threshold" in report.warnings[0]
     run_file = json.loads((report.out / "run.json").read_text())
     assert run_file["config"]["agglomerate"]["percolation_share"] == 0.01
+
+
+def test_rows_of_segments_are_one_data_set(whole: Path) -> None:
+    """The folder `segments` reads as one table, with a row for each segment."""
+    rows = pq.read_table(whole / "segments")
+    ids, voxels = np.unique(zarr.open_group(whole)["segmentation/0"][:], return_counts=True)
+    found = dict(zip(rows["segment"].to_pylist(), rows["voxels"].to_pylist(), strict=True))
+    assert found == dict(zip(ids.tolist(), voxels.tolist(), strict=True))
+    assert rows.num_rows == len(found)

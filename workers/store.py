@@ -124,7 +124,11 @@ class Store:
 
     def table_path(self, kind: str, level: int, cell: Zyx) -> Path:
         """Where the table `kind` of one block lies."""
-        return self.out / "graph" / kind / f"level-{level}" / f"{'.'.join(map(str, cell))}.parquet"
+        return self.table_folder(kind) / f"level-{level}" / f"{'.'.join(map(str, cell))}.parquet"
+
+    def table_folder(self, kind: str) -> Path:
+        """Where the table `kind` of all blocks lies: beside the arrays where users look for it."""
+        return self.out / kind if kind == "segments" else self.out / "graph" / kind
 
     def read_table(
         self, kind: str, level: int, cell: Zyx, columns: tuple[str, ...] | None = None

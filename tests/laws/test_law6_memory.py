@@ -102,7 +102,7 @@ def test_memory_knows_the_block_not_the_volume(tmp_path: Path) -> None:
         for name, (idle, most) in small.items()
         if not name[-1].isdigit() or int(name[-1]) <= 1
     }
-    assert len(excess) == 10
+    assert len(excess) == 11
     assert max(excess.values()) < 0, excess
 
 

@@ -1,0 +1,27 @@
+"""Rows of segments that the children could not complete → rows that this one can, and the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cadseg import segments
+
+if TYPE_CHECKING:
+    from cadseg.blocks import Block
+    from cadseg.tables import Table
+    from cadseg.workers.store import Store
+
+
+def run(block: Block, store: Store) -> dict[str, int]:
+    """Write the tables `segments` and `parts` of the block."""
+    children = store.grid.children(block.level, block.cell)
+    parts = [store.read_table("parts", block.level - 1, cell) for cell in children]
+    return write(block, store, segments.joined(parts))
+
+
+def write(block: Block, store: Store, rows: Table) -> dict[str, int]:
+    """Write complete rows as `segments`, those that go up a level as `parts`."""
+    complete = segments.complete(rows, block.write, store.grid.domain)
+    for kind, some in (("segments", complete), ("parts", ~complete)):
+        store.write_table(kind, block, {name: column[some] for name, column in rows.items()})
+    return {"segments": int(complete.sum())}
