@@ -46,7 +46,7 @@ def test_a_plan_counts_what_a_run_then_does(tmp_path: Path) -> None:
     execute(job, How(serial=True))
     for step in planned.steps:
         assert len(list((job.out / "records" / step.name).iterdir())) == step.blocks, step.name
-    kinds = ("graph/**/*.parquet", "records/*/*.json")
+    kinds = ("graph/**/*.parquet", "segments/**/*.parquet", "records/*/*.json")
     rows = sum(len(list(job.out.glob(kind))) for kind in kinds)
     shards = [path for path in job.out.glob("**/c/**/*") if path.is_file()]
     assert len(shards) <= planned.files - rows  # a shard of zeros is no file
