@@ -46,12 +46,16 @@ class Merges:
         parent: the cluster that it joins, which has the smaller name, uint64.
         sum, count: the score as a fraction, in units of the affinities' dtype, uint64. For the
             median of maxima the bin and 1.
+        key_u, key_v: the key of the edge between them: two fragments that touch, one on each side,
+            uint64.
     """
 
     fragment: Ids
     parent: Ids
     sum: Ids
     count: Ids
+    key_u: Ids
+    key_v: Ids
 
 
 def agglomerate(
@@ -92,7 +96,7 @@ def agglomerate(
     _ranks(by_key, key)
     blocked = _marked(ids, frozen, space)
     merges, alive, name = _merged(
-        ids, u, v, key, total, count, now, _order(now, by_key, space), blocked,
+        graph, by_key, ids, u, v, key, total, count, now, _order(now, by_key, space), blocked,
         floor, half, median, chain, space,
     )  # fmt: skip
     kept = space.empty(u.size, np.uint32)
@@ -161,7 +165,7 @@ def _order(now: Ids, by_key: Numbers, space: Workspace) -> Numbers:
 
 
 def _merged(  # type: ignore[no-untyped-def]
-    ids: Ids, u, v, key, total, count, now, order, blocked,
+    graph: Graph, by_key: Numbers, ids: Ids, u, v, key, total, count, now, order, blocked,
     floor: int, half: int, median: bool, chain: Chains, space: Workspace,
 ):  # fmt: skip
     """The merges, which rows are left, and what clusters are called then."""
@@ -170,9 +174,14 @@ def _merged(  # type: ignore[no-untyped-def]
         u, v, key, total, count, now, order, space.copy(blocked), np.uint64(floor), half, median,
         chain.head, chain.next, chain.bin, chain.count, state,
     )  # fmt: skip
-    child, parent = state.child[:size], state.parent[:size]
+    source = space.taken(by_key, state.key[:size])
     merges = Merges(
-        space.taken(ids, child), space.taken(ids, parent), state.sum[:size], state.count[:size]
+        fragment=space.taken(ids, state.child[:size]),
+        parent=space.taken(ids, state.parent[:size]),
+        sum=state.sum[:size],
+        count=state.count[:size],
+        key_u=space.taken(graph.key_u, source),
+        key_v=space.taken(graph.key_v, source),
     )
     return merges, state.alive, state.name
 

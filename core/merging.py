@@ -37,6 +37,7 @@ class State(NamedTuple):
     heap_row: Any
     child: Any  # the merges
     parent: Any
+    key: Any
     sum: Any
     count: Any
 
@@ -57,6 +58,7 @@ class State(NamedTuple):
             heap_row=space.empty(rows, np.uint32),
             child=space.empty(clusters, np.uint32),
             parent=space.empty(clusters, np.uint32),
+            key=space.empty(clusters, np.uint32),
             sum=space.empty(clusters, np.uint64),
             count=space.empty(clusters, np.uint64),
         )
@@ -124,6 +126,7 @@ def merge(  # type: ignore[no-untyped-def]
             merge_count[merges] = count[best]
         child[merges] = max(name[stays], name[goes])
         parent[merges] = min(name[stays], name[goes])
+        state.key[merges] = key[best]
         merges += 1
         name[stays] = min(name[stays], name[goes])
         remove(table, u, v, best)

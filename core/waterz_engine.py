@@ -108,7 +108,14 @@ def forest(parts: Sequence[Contacts], half: int) -> Merges:
     ids, ends = np.unique(np.concatenate((u[order], v[order])), return_inverse=True)
     fragment, parent, contact = _linked(ends[: u.size], ends[u.size :], ids.size)
     contact = order[contact]
-    return Merges(ids[fragment], ids[parent], total[contact], count[contact])
+    return Merges(
+        fragment=ids[fragment],
+        parent=ids[parent],
+        sum=total[contact],
+        count=count[contact],
+        key_u=u[contact],
+        key_v=v[contact],
+    )
 
 
 def _merged(

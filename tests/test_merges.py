@@ -35,7 +35,8 @@ def trees(draw: st.DrawFn) -> list[tuple[int, int, int]]:
 
 def table(found: list[tuple[int, int, int]]) -> Merges:
     rows = np.array(found, np.uint64).reshape(-1, 3)
-    return Merges(rows[:, 0], rows[:, 1], rows[:, 2], np.ones(len(rows), np.uint64))
+    ends = (rows[:, 0], rows[:, 1])
+    return Merges(*ends, rows[:, 2], np.ones(len(rows), np.uint64), *ends)
 
 
 def roots(found: list[tuple[int, int, int]], threshold: int) -> dict[int, int]:

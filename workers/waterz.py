@@ -24,10 +24,10 @@ def run(block: Block, store: Store) -> dict[str, int]:
     """Write the tables `merges`, `rows` and `frozen` of the block."""
     parts = _parts(block, store)
     forest = waterz_engine.forest(parts, scores.half_bits(store.affinity_dtype))
-    nothing = Merges(*(np.empty(0, np.uint64) for _ in range(4)))
+    nothing = Merges(*(np.empty(0, np.uint64) for _ in range(6)))
     at_top = block.level == store.grid.top
     merges, left = (forest, nothing) if at_top else (nothing, forest)
-    rows = {"u": left.parent, "v": left.fragment, "sum": left.sum, "count": left.count}
+    rows = {"u": left.key_u, "v": left.key_v, "sum": left.sum, "count": left.count}
     store.write_table("merges", block, vars(merges))
     store.write_table("rows", block, rows)
     store.write_table("frozen", block, vars(frozen_in(block, store)))

@@ -84,8 +84,8 @@ class MemoryStore(Store):
         return np.stack([rows.u, rows.v, rows.sum, rows.count, rows.bin.astype(np.uint64)], 1)
 
     def merges(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
-        """Rows (fragment, parent, sum, count) of the merge tree, sorted."""
-        return self.column("merges", "fragment", "parent", "sum", "count")
+        """Rows (fragment, parent, key_u, key_v, sum, count) of the merge tree, sorted."""
+        return self.column("merges", "fragment", "parent", "key_u", "key_v", "sum", "count")
 
     @property
     def results(self) -> dict[str, np.ndarray[Any, Any]]:

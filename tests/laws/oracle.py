@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 Voxel = tuple[int, int, int]
 Edge = tuple[int, int]
 Contact = tuple[int, int, int]  # sum, count and max of the affinities between two fragments
-Merge = tuple[int, int, int, int]  # fragment, parent, and the score: sum, count
+Merge = tuple[int, int, int, int, int, int]  # fragment, parent, contact u and v, score: sum, count
 
 STEPS = 16  # per voxel of distance
 WEIGHTS = 4096  # sum of the Gaussian's
@@ -192,7 +192,7 @@ def greedy(graph: dict[Edge, Contact], scoring: str, floor: Fraction) -> list[Me
         if -rank[0] < floor:
             break
         parent, fragment = best
-        merges.append((fragment, parent, *between[best].score(scoring)))
+        merges.append((fragment, parent, *between[best].key, *between[best].score(scoring)))
         near[fragment].discard(parent)
         near[parent].discard(fragment)
         del between[best]

@@ -36,11 +36,11 @@ def literal(case: Case) -> dict[str, Array]:
     graph = oracle.edges(affinities, ids)
     merges = oracle.greedy(graph, case.scoring, case.lowest)
     threshold = Fraction(str(case.threshold)) * 255
-    holds = [merge for merge in merges if Fraction(*merge[2:]) >= threshold]
+    holds = [merge for merge in merges if Fraction(*merge[-2:]) >= threshold]
     return {
         "fragments": placed(ids, case),
         "edges": rows([(*pair, *contact) for pair, contact in graph.items()], 5),
-        "merges": rows(merges, 4),
+        "merges": rows(merges, 6),
         "segmentation": placed(oracle.segments(ids, holds), case),
     }
 

@@ -174,6 +174,6 @@ def test_with_ties_the_tree_is_the_literal_one(part: Array, ids: Array, scoring:
     tree, left = agglomerate(rows, none, floor=0, half=half, median=scoring == "median")
     columns = zip(*(getattr(edges, name).tolist() for name in vars(edges)), strict=True)
     literal = oracle.greedy({(u, v): contact for u, v, *contact in columns}, scoring, Fraction(0))
-    ours = np.stack([tree.fragment, tree.parent, tree.sum, tree.count], 1)
+    ours = np.stack([tree.fragment, tree.parent, tree.key_u, tree.key_v, tree.sum, tree.count], 1)
     np.testing.assert_array_equal(ours, np.array(literal, np.uint64))
     assert left.u.size == 0
