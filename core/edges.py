@@ -13,7 +13,7 @@ joins the rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numba as nb
 import numpy as np
@@ -31,7 +31,8 @@ SLOTS = 1 << 16
 """Places in the table of pairs, at least: it should fit into a core's own cache."""
 
 
-class Pairs(NamedTuple):
+@dataclass(frozen=True)
+class Pairs:
     """Contacts of pairs of numbered fragments; a pair can have several rows.
 
     Attributes:
@@ -100,7 +101,9 @@ def edges_of(parts: Sequence[Pairs], ids: Ids) -> Edges:
         parts: that together are all contacts that the block counts.
         ids: uint64 by number, of the fragment that it stands for; several can stand for one.
     """
-    pair, total, count, largest = (np.concatenate(column) for column in zip(*parts, strict=True))
+    pair, total, count, largest = (
+        np.concatenate(column) for column in zip(*(vars(p).values() for p in parts), strict=True)
+    )
     u, v = ids[pair >> np.uint64(32)], ids[pair & np.uint64(0xFFFFFFFF)]
     u, v = np.minimum(u, v), np.maximum(u, v)
     order = Workspace().order(u, v)

@@ -38,6 +38,8 @@ TARGET: Zyx = (16, 128, 128)
 SMALL, FAST = "zstd", "lz4"
 LEVEL = 1
 
+blosc.use_threads = False  # a worker is one thread, and there are as many as the user wants
+
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _EMPTY = np.uint64(2**64 - 1)  # index entry of an inner chunk that is all 0
 

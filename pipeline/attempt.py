@@ -7,10 +7,7 @@ without a word is not forgotten: its attempt counts like any other.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -21,7 +18,7 @@ from cadseg.pipeline import status
 from cadseg.workers.process import Step, process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cadseg.blocks import Zyx
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 SLOWER = 20  # times the slowest block so far: a block that takes longer is stuck
 LEAST = 600.0  # seconds that every block may take
 UNKNOWN = 86_400.0  # seconds that a block may take while none was ever measured
-PR_SET_PDEATHSIG = 1
 
 
 class ExhaustedError(Exception):
@@ -102,31 +98,17 @@ def _alarm(seconds: float | None) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def die_with(parent: int) -> None:
-    """End this process when process `parent`, which started it, ends."""
-    if sys.platform == "linux":
-        # tied to the parent's *thread*: daisy's spawning threads wait for their child
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    # also for the race: a parent that had gone before the call above sends nothing
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 class Patience:
-    """Ends this process, cleanly, when it waits for work longer than `seconds`.
+    """Leaves, cleanly, when this process waits for work longer than `seconds`.
 
     A waiting worker holds one of the run's places. Where a worker of an upstream step dies, the
     places can all be held by workers that wait for the block it had: nobody would ever move.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, leave: Callable[[], object]) -> None:
         """Start to watch; nothing waits yet."""
         self._seconds = seconds
+        self._leave = leave
         self._since: float | None = None
         threading.Thread(target=self._loop, daemon=True).start()
 
@@ -144,4 +126,4 @@ class Patience:
             time.sleep(0.25)
             since = self._since
             if since is not None and time.monotonic() - since > self._seconds:
-                os._exit(0)
+                self._leave()

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from cadseg.blocks import Grid, Roi, Zyx, zyx
 from cadseg.pipeline import status
-from cadseg.pipeline.attempt import Pace, Patience, attempt, die_with
+from cadseg.pipeline.attempt import Pace, Patience, attempt
+from cadseg.pipeline.nursery import Errand, Nursery, die_with, open_nursery
 from cadseg.pipeline.serial import run_serial, unfinished
 from cadseg.pipeline.tracking import base_of, folder_of, mask_of
 from cadseg.pipeline.watch import (
@@ -37,9 +38,10 @@ from cadseg.pipeline.watch import (
     stoppable,
 )
 from cadseg.workers.store import Store
+from cadseg.workers.warm import warm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cadseg.workers.process import Step
 
@@ -165,9 +167,10 @@ def serve() -> None:
     job: Job = pickle.load(sys.stdin.buffer)
     die_with(job.parent)
     daisy = _daisy()
+    nursery = open_nursery(warm)
     daisy.logging.set_log_basedir(None)  # ours are in OUT/logs, one per worker process
     store = Store.open(job.out)
-    tasks = {step.name: _task(store, job, step) for step in job.steps}
+    tasks = {step.name: _task(store, job, step, nursery) for step in job.steps}
     edges = [(tasks[up], tasks[step.name]) for step in job.steps for up in step.after]
     daisy.v2.Server().run_blockwise(
         daisy.v2.Pipeline(list(tasks.values()), edges),
@@ -186,10 +189,18 @@ def _daisy() -> Any:
     return daisy
 
 
-def _task(store: Store, job: Job, step: Step) -> Any:
+def _task(store: Store, job: Job, step: Step, nursery: Nursery | None) -> Any:
     from funlib.geometry.roi import Roi as DaisyRoi
 
     total, read, write = (DaisyRoi(roi.begin, roi.shape) for roi in geometry(store.grid, step))
+    worker = Worker(
+        out=job.out,
+        step=step,
+        retries=job.retries,
+        timeout=job.timeout,
+        pace=job.paces[step.name],
+        patience=max(PATIENCE, job.workers),
+    )
     done = mask_of(store.grid, step, job.done[step.name])
     left = int(done.size - done.sum())
     return _daisy().v2.Task(
@@ -197,15 +208,7 @@ def _task(store: Store, job: Job, step: Step) -> Any:
         total_roi=total,
         read_roi=read,
         write_roi=write,
-        process_function=Worker(
-            out=job.out,
-            step=step,
-            retries=job.retries,
-            timeout=job.timeout,
-            pace=job.paces[step.name],
-            patience=max(PATIENCE, job.workers),
-            parent=os.getpid(),
-        ),
+        process_function=Errand(pickle.dumps(worker), os.getpid(), nursery),
         read_write_conflict=False,
         fit="overhang",
         max_workers=min(job.workers, left),
@@ -234,18 +237,20 @@ class Worker:
     timeout: float | None
     pace: Pace
     patience: float
-    parent: int
 
-    def __call__(self) -> None:
-        """Ask for blocks and try them; an error fails the block, and the worker goes on."""
-        die_with(self.parent)
+    def __call__(self, leave: Callable[[], object]) -> None:
+        """Ask for blocks and try them; an error fails the block, and the worker goes on.
+
+        Args:
+            leave: ends this process, cleanly, from any thread.
+        """
         log = self._log()
         daisy = _daisy()
         client = daisy.v2.Client()
         daisy.logging.set_log_level("CRITICAL")  # errors are logged by `attempt`, once
         daisy.logging.set_log_basedir(self.out / "logs")
         daisy.logging.set_log_mode("file")
-        patience = Patience(self.patience)
+        patience = Patience(self.patience, leave)
         grid = Store.open(self.out).grid
         connected = True
         while connected:

@@ -26,7 +26,7 @@ def run(block: Block, store: Store) -> dict[str, int]:
     store.write_table("basins", block, {"id": climb.ids})
     store.write_table("exits", block, {"exit": climb.exits, "top": climb.exits})
     store.write_table("entries", block, {"entry": climb.entries, "top": climb.entry_labels})
-    store.write_table("pairs", block, pairs._asdict())
+    store.write_table("pairs", block, vars(pairs))
     store.write_table("rim", block, {"affinity": _rim(own, block, store)})
     masked = int(climb.labels.size - np.count_nonzero(climb.labels))
     return {"exits": climb.exits.size, "entries": climb.entries.size, "masked": masked}

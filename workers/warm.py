@@ -1,0 +1,28 @@
+"""Everything that a worker needs, imported and loaded: what its first block would wait for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cadseg import edges, fragments, graph, heights, merges, scores
+from cadseg.agglomerate import agglomerate
+from cadseg.blocks import Roi
+from cadseg.workers import climb, cut, process, pyramid, resolve, segment, settle
+
+__all__ = ["climb", "cut", "process", "pyramid", "resolve", "segment", "settle", "warm"]
+
+
+def warm() -> None:
+    """Run every kernel once, on a few voxels: most of the first call's time is numba's start."""
+    box = Roi((0, 0, 0), (2, 8, 8))
+    affinities = np.zeros((3, *box.shape), np.uint8)
+    field = heights.heights(affinities[1:], distance_clip=1, sigma=1.0, boundary_weight=1.0)
+    found = fragments.climb(field, box, box, box.shape)
+    pairs = edges.pairs_inside(affinities, found.labels)
+    rows = edges.edges_of([pairs], np.append(np.uint64(0), found.ids))
+    half, none = scores.half_bits(np.uint8), np.empty(0, np.uint64)
+    for scoring in ("median", "mean"):
+        contacts = graph.joined([graph.from_edges(rows, scoring)])
+        tree, _ = agglomerate(contacts, none, floor=0, half=half, median=scoring == "median")
+    table = merges.cut(tree, (none, none), threshold=0, half=half)
+    merges.relabelled(found.labels.astype(np.uint64), table)
