@@ -1,15 +1,18 @@
-"""Heights: how far inside a cell each voxel lies, as integers, section by section.
+"""Heights: how far inside a cell each voxel lies, as integers, in sections or in the volume.
 
-``affinities[0]`` and ``affinities[1]`` are the y and x affinities, [z, y, x] unsigned, 0..`top`:
-the belief that a voxel and its lower neighbour along that axis are one cell. A voxel is *boundary*
-where their mean is at most one half. Its height is the distance to the nearest voxel of the other
-kind (negative on boundaries), clipped, smoothed with a truncated Gaussian, and lowered by the
-voxel's own boundary strength b = 1 - mean.
+``affinities`` are those along the axes that count, [axes, z, y, x] uint8: y and x in sections, or
+z, y and x in the volume; the belief that a voxel and its lower neighbour along that axis are one
+cell. A voxel is *boundary* where their mean is at most one half. Its height is the distance to the
+nearest voxel of the other kind (negative on boundaries), clipped, lowered by the voxel's own
+boundary strength b = 1 - mean, and smoothed with a truncated Gaussian.
 
 All arithmetic is on integers, and every voxel's height depends on at most `halo` voxels around it,
-so heights do not depend on the block in which they are computed. At the domain's border sections
-simply end: what is outside counts neither as cell nor as boundary, and the affinity of its first
-row (column), which joins it to nothing, is taken from the second.
+so heights do not depend on the block in which they are computed. At the domain's border it simply
+ends: what is outside counts neither as cell nor as boundary, and the affinity of its first section
+(row, column), which joins it to nothing, is taken from the second.
+
+A section is a volume [y, 1, x]: one method does for both. Its inner loops run along whole rows, on
+the smallest integers that hold the numbers, so that compilers turn them into vectors.
 """
 
 from __future__ import annotations
@@ -25,48 +28,48 @@ Heights = np.ndarray[Any, np.dtype[np.int32]]
 DISTANCE_UNIT = 16
 """Steps per voxel in which distances are rounded."""
 
-_WEIGHT_SUM = 4096
-_SHIFT = 5
-HEIGHT_UNIT = DISTANCE_UNIT * _WEIGHT_SUM * _WEIGHT_SUM >> _SHIFT
+_WEIGHT_BITS = 12  # of a Gaussian's sum
+_SHIFT = 5  # what is smoothed once loses so many bits, so that 64 + 16 voxels fit in the end
+HEIGHT_UNIT = DISTANCE_UNIT << (2 * _WEIGHT_BITS - _SHIFT)
 """Height of one voxel of distance."""
+
+_TOP = 255  # affinity of one cell
 
 
 def halo(distance_clip: int, sigma: float) -> int:
-    """Voxels in y and x on which a height depends, on each side."""
+    """Voxels along the axes that count on which a height depends, on each side."""
     return distance_clip + _radius(sigma)
 
 
 def heights(
-    affinities: np.ndarray[Any, Any],
+    affinities: np.ndarray[Any, np.dtype[np.uint8]],
     *,
     distance_clip: int,
     sigma: float,
     boundary_weight: float,
-    first: tuple[bool, bool] = (True, True),
+    first: tuple[bool, ...] | None = None,
 ) -> Heights:
-    """Heights [z, y, x] int32 of `affinities` [2, z, y, x], in units of 1 / HEIGHT_UNIT voxels.
+    """Heights [z, y, x] int32 of `affinities`, in units of 1 / HEIGHT_UNIT voxels.
 
     Args:
-        affinities: of y and x, unsigned integers up to the dtype's largest.
+        affinities: [2, z, y, x] of y and x for heights in sections, [3, z, y, x] for the volume.
         distance_clip: distances beyond it are all alike, in voxels.
         sigma: of the Gaussian, in voxels; it is cut off at four sigma.
         boundary_weight: what b = 1 takes off the height before smoothing, in voxels.
-        first: whether the array begins at the domain's first row, and its first column.
+        first: whether the array begins where the domain does, per axis of `affinities`; None: it
+            does.
     """
-    top = int(np.iinfo(affinities.dtype).max)
-    squares = np.arange(distance_clip * distance_clip + 1)
-    distances = np.rint(np.sqrt(squares) * DISTANCE_UNIT).astype(np.int32)
-    field: Heights = _heights(
-        affinities,
-        top,
-        distance_clip,
-        distances,
-        _gaussian(sigma),
-        round(boundary_weight * DISTANCE_UNIT),
-        first[0],
-        first[1],
-    )
-    return field
+    axes, nz, ny, nx = affinities.shape
+    begins = np.array(first or (True,) * axes)
+    numbers = (distance_clip, _gaussian(sigma), round(boundary_weight * DISTANCE_UNIT), axes * _TOP)
+    out = np.empty((nz, ny, nx), np.int32)
+    if axes == 3:
+        _heights(_beliefs(affinities, begins), *numbers, out)
+        return out
+    for z in range(nz):
+        beliefs = _beliefs(affinities[:, z : z + 1], begins)
+        _heights(beliefs.reshape(ny, 1, nx), *numbers, out[z].reshape(ny, 1, nx))
+    return out
 
 
 def _radius(sigma: float) -> int:
@@ -74,129 +77,163 @@ def _radius(sigma: float) -> int:
 
 
 def _gaussian(sigma: float) -> Heights:
-    """Integer weights of a Gaussian cut off at four sigma, summing to _WEIGHT_SUM."""
+    """Integer weights of a Gaussian cut off at four sigma, summing to 1 << _WEIGHT_BITS."""
     offsets = np.arange(-_radius(sigma), _radius(sigma) + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    whole: Heights = np.rint(weights / weights.sum() * _WEIGHT_SUM).astype(np.int32)
-    whole[len(whole) // 2] += _WEIGHT_SUM - whole.sum()
+    whole: Heights = np.rint(weights / weights.sum() * (1 << _WEIGHT_BITS)).astype(np.int32)
+    whole[len(whole) // 2] += (1 << _WEIGHT_BITS) - whole.sum()
     return whole
 
 
 @nb.njit(nogil=True, cache=True)
-def _heights(affinities, top, clip, distances, weights, boundary, first_y, first_x):  # type: ignore[no-untyped-def]
-    _, nz, ny, nx = affinities.shape
-    out = np.empty((nz, ny, nx), np.int32)
-    mean2 = np.empty((ny, nx), np.int64)  # twice the mean of the two affinities
-    inside = np.empty((ny, nx), np.int32)
-    gap2 = np.empty((ny, nx), np.int32)
-    field = np.empty((ny, nx), np.int32)
-    rows = np.empty((ny, nx), np.int32)
-    for z in range(nz):
-        _sum_affinities(affinities[0, z], affinities[1, z], top, first_y, first_x, mean2)
-        for y in range(ny):
-            for x in range(nx):
-                inside[y, x] = 1 if mean2[y, x] > top else 0
-        _gaps_in_rows(inside, clip, gap2)
-        _distances(inside, gap2, clip, distances, field)
-        for y in range(ny):
-            for x in range(nx):
-                field[y, x] -= boundary * (2 * top - mean2[y, x]) // (2 * top)
-        _smooth_rows(field, weights, rows)
-        _smooth_columns(rows, weights, out[z])
+def _beliefs(affinities, first):  # type: ignore[no-untyped-def]
+    """Sum of a voxel's affinities, [z, y, x] int16."""
+    axes, nz, ny, nx = affinities.shape
+    out = np.zeros((nz, ny, nx), np.int16)
+    for axis in range(axes):
+        lower = [0, 0, 0]  # along the axis, the first voxel with an affinity
+        lower[3 - axes + axis] = 1 if first[axis] else 0
+        for z in range(nz):
+            for y in range(ny):
+                source_z, source_y, row = max(z, lower[0]), max(y, lower[1]), out[z, y]
+                if source_z == nz or source_y == ny or lower[2] == nx:  # alone: surely a cell
+                    row += np.int16(_TOP)
+                    continue
+                source = affinities[axis, source_z, source_y]
+                for x in range(nx):
+                    row[x] += np.int16(source[x])
+                if lower[2] == 1:
+                    row[0] += np.int16(source[1]) - np.int16(source[0])
     return out
 
 
 @nb.njit(nogil=True, cache=True)
-def _sum_affinities(along_y, along_x, top, first_y, first_x, out):  # type: ignore[no-untyped-def]
-    ny, nx = along_y.shape
-    for y in range(ny):
-        row = y if y > 0 or not first_y else min(1, ny - 1)
-        for x in range(nx):
-            out[y, x] = np.int64(along_y[row, x]) + np.int64(along_x[y, x])
-    if first_x:
-        for y in range(ny):
-            row = y if y > 0 or not first_y else min(1, ny - 1)
-            out[y, 0] = np.int64(along_y[row, 0]) + np.int64(along_x[y, min(1, nx - 1)])
-    if first_y and ny == 1:
-        for x in range(nx):
-            out[0, x] += top - np.int64(along_y[0, x])
-    if first_x and nx == 1:
-        for y in range(ny):
-            out[y, 0] += top - np.int64(along_x[y, 0])
-
-
-@nb.njit(nogil=True, cache=True)
-def _gaps_in_rows(inside, clip, out):  # type: ignore[no-untyped-def]
-    """Squared distance within the row to the nearest voxel of the other kind, at most clip²."""
-    ny, nx = inside.shape
-    for y in range(ny):
-        gap = clip
-        for x in range(nx):
-            if x > 0 and inside[y, x] != inside[y, x - 1]:
-                gap = 0
-            gap = min(gap + 1, clip)
-            out[y, x] = gap
-        gap = clip
-        for x in range(nx - 1, -1, -1):
-            if x < nx - 1 and inside[y, x] != inside[y, x + 1]:
-                gap = 0
-            gap = min(gap + 1, clip)
-            out[y, x] = min(out[y, x], gap) ** 2
-
-
-@nb.njit(nogil=True, cache=True)
-def _distances(inside, gap2, clip, distances, out):  # type: ignore[no-untyped-def]
-    """Signed, clipped, rounded distance to the nearest voxel of the other kind."""
-    ny, nx = inside.shape
-    best = np.empty(nx, np.int32)
-    for y in range(ny):
-        best[:] = gap2[y]
-        for dy in range(1, clip):
-            if y - dy < 0 and y + dy >= ny:
-                break
-            if y - dy >= 0:
-                _nearer(inside[y], inside[y - dy], gap2[y - dy], dy * dy, best)
-            if y + dy < ny:
-                _nearer(inside[y], inside[y + dy], gap2[y + dy], dy * dy, best)
-        for x in range(nx):
-            distance = distances[best[x]]
-            out[y, x] = distance if inside[y, x] else -distance
-
-
-@nb.njit(nogil=True, cache=True)
-def _nearer(here, there, gap2, dy2, best):  # type: ignore[no-untyped-def]
-    for x in range(best.size):
-        other = dy2 + (gap2[x] if here[x] == there[x] else np.int32(0))
-        best[x] = min(best[x], np.int32(other))
-
-
-@nb.njit(nogil=True, cache=True)
-def _smooth_rows(field, weights, out):  # type: ignore[no-untyped-def]
-    ny, nx = field.shape
+def _heights(beliefs, clip, weights, boundary, top, out):  # type: ignore[no-untyped-def]
+    """Heights of a volume from its beliefs, which are at most `top`."""
+    nz, ny, nx = beliefs.shape
     radius = weights.size // 2
-    padded = np.empty(nx + 2 * radius, np.int32)
-    for y in range(ny):
-        padded[:radius] = field[y, 0]
-        padded[radius : radius + nx] = field[y]
-        padded[radius + nx :] = field[y, nx - 1]
-        out[y] = 0
-        for tap in range(weights.size):
-            weight = weights[tap]
-            for x in range(nx):
-                out[y, x] += weight * padded[x + tap]
+    gaps = np.empty(beliefs.shape, np.uint8)  # to the next voxel of the other kind below
+    gaps[0] = clip
+    for z in range(1, nz):
+        for y in range(ny):
+            _gap(beliefs[z, y], beliefs[z - 1, y], gaps[z - 1, y], top, clip, gaps[z, y])
+    above = np.full((ny, nx), clip, np.uint8)
+    squares = np.empty((2, ny, nx), np.int16)
+    line = np.full((2, nx + 2 * clip), clip * clip, np.int16)
+    nearest = np.empty((2, nx), np.int16)
+    field = np.empty(nx + 2 * radius, np.int32)
+    for z in range(nz - 1, -1, -1):
+        for y in range(ny):
+            if z + 1 < nz:
+                _gap(beliefs[z, y], beliefs[z + 1, y], above[y], top, clip, above[y])
+            _square(beliefs[z, y], gaps[z, y], above[y], top, squares[0, y], squares[1, y])
+        for y in range(ny):
+            for kind in range(2):
+                _nearest_in_section(squares[kind], y, clip, line[kind, clip : clip + nx])
+                _nearest_in_row(line[kind], clip, nearest[kind])
+            row = field[radius : radius + nx]
+            _unsmoothed(beliefs[z, y], nearest[0], nearest[1], boundary, top, row)
+            field[:radius], field[radius + nx :] = row[0], row[nx - 1]
+            _smooth_row(field, weights, out[z, y])
+    _smooth_across(out, weights)
 
 
 @nb.njit(nogil=True, cache=True)
-def _smooth_columns(rows, weights, out):  # type: ignore[no-untyped-def]
-    ny, nx = rows.shape
-    radius = weights.size // 2
-    total = np.empty(nx, np.int64)
+def _gap(here, there, gap, top, clip, out):  # type: ignore[no-untyped-def]
+    """Distance along an axis to the next voxel of the other kind, from that of the row `there`."""
+    for x in range(out.size):
+        same = (2 * np.int32(here[x]) > top) == (2 * np.int32(there[x]) > top)
+        further = min(np.uint8(gap[x] + np.uint8(1)), np.uint8(clip))
+        out[x] = further if same else np.uint8(1)
+
+
+@nb.njit(nogil=True, cache=True)
+def _square(here, below, above, top, cell, boundary):  # type: ignore[no-untyped-def]
+    """Squares of distances: of cell voxels to the next boundary, and the other way round."""
+    for x in range(here.size):
+        gap = np.int16(min(below[x], above[x]))
+        inside = 2 * np.int32(here[x]) > top
+        cell[x] = np.int16(gap * gap) if inside else np.int16(0)
+        boundary[x] = np.int16(0) if inside else np.int16(gap * gap)
+
+
+@nb.njit(nogil=True, cache=True)
+def _nearest_in_section(squares, y, clip, out):  # type: ignore[no-untyped-def]
+    """Squares of distances across rows, from those along z; exact up to the clip."""
+    out[:] = squares[y]
+    for away in range(1, min(clip, len(squares))):
+        if y >= away:
+            _nearer(squares[y - away], squares[max(y - away, 0)], away * away, out)
+        if y + away < len(squares):
+            _nearer(squares[y + away], squares[y + away], away * away, out)
+
+
+@nb.njit(nogil=True, cache=True)
+def _nearest_in_row(line, clip, out):  # type: ignore[no-untyped-def]
+    """The same along a row, which has `clip` voxels more on both sides."""
+    n = out.size
+    out[:] = line[clip : clip + n]
+    for away in range(1, clip):
+        left, right = line[clip - away :][:n], line[clip + away :][:n]
+        _nearer(left, right, away * away, out)
+
+
+@nb.njit(nogil=True, cache=True)
+def _nearer(one, other, square, out):  # type: ignore[no-untyped-def]
+    for x in range(out.size):
+        out[x] = min(out[x], np.int16(min(one[x], other[x]) + np.int16(square)))
+
+
+@nb.njit(nogil=True, cache=True)
+def _unsmoothed(beliefs, cell, other, boundary, top, out):  # type: ignore[no-untyped-def]
+    """Signed distances in steps, less the boundary strength; one of the two squares is 0."""
+    for x in range(out.size):
+        square = np.float32(max(cell[x], other[x]))  # floats hold all these numbers exactly
+        distance = np.int32(np.sqrt(square) * np.float32(DISTANCE_UNIT) + np.float32(0.5))
+        lack = np.float32(boundary * (top - np.int32(beliefs[x]))) / np.float32(top)
+        out[x] = (distance if cell[x] > 0 else -distance) - np.int32(lack)
+
+
+@nb.njit(nogil=True, cache=True)
+def _smooth_row(field, weights, out):  # type: ignore[no-untyped-def]
+    """Smooth a row that has a radius more on both sides."""
+    n, radius = out.size, weights.size // 2
+    out[:] = 0
+    for k in range(radius):
+        _add(field[k : k + n], field[2 * radius - k :][:n], weights[k], out)
+    middle = field[radius : radius + n]
+    for x in range(n):
+        out[x] = (out[x] + weights[radius] * middle[x]) >> _SHIFT
+
+
+@nb.njit(nogil=True, cache=True)
+def _smooth_across(out, weights):  # type: ignore[no-untyped-def]
+    """Smooth rows across y, then z."""
+    nz, ny, nx = out.shape
+    rows = np.empty((max(nz, ny), nx), np.int32)
+    for z in range(nz if ny > 1 else 0):
+        rows[:ny] = out[z]
+        for y in range(ny):
+            _smooth(rows[:ny], y, weights, out[z, y])
+            out[z, y] >>= _WEIGHT_BITS
     for y in range(ny):
-        total[:] = 0
-        for tap in range(weights.size):
-            weight = np.int64(weights[tap])
-            row = min(max(y + tap - radius, 0), ny - 1)
-            for x in range(nx):
-                total[x] += weight * rows[row, x]
-        for x in range(nx):
-            out[y, x] = np.int32(total[x] >> _SHIFT)
+        for z in range(nz):
+            rows[z] = out[z, y]
+        for z in range(nz):
+            _smooth(rows[:nz], z, weights, out[z, y])
+
+
+@nb.njit(nogil=True, cache=True)
+def _smooth(rows, at, weights, out):  # type: ignore[no-untyped-def]
+    radius, last = weights.size // 2, len(rows) - 1
+    middle = rows[at]
+    for x in range(out.size):
+        out[x] = weights[radius] * middle[x]
+    for k in range(1, radius + 1):
+        _add(rows[max(at - k, 0)], rows[min(at + k, last)], weights[radius - k], out)
+
+
+@nb.njit(nogil=True, cache=True)
+def _add(one, other, weight, out):  # type: ignore[no-untyped-def]
+    for x in range(out.size):
+        out[x] += weight * (one[x] + other[x])

@@ -7,7 +7,6 @@ which gives the ids.
 from __future__ import annotations
 
 import heapq
-import itertools
 import math
 from fractions import Fraction
 from typing import Any
@@ -22,49 +21,50 @@ Merge = tuple[int, int, int, int, int, int]  # fragment, parent, contact u and v
 
 STEPS = 16  # per voxel of distance
 WEIGHTS = 4096  # sum of the Gaussian's
+WEIGHT_BITS = 12
 SHIFT = 5
+TOP = 255
 
 
 # heights -----------------------------------------------------------------------------------------
 
 
 def heights(affinities: Array, clip: int, sigma: float, boundary_weight: float) -> Array:
-    """Heights [z, y, x] of the y and x affinities [2, z, y, x] of a whole domain."""
-    top = int(np.iinfo(affinities.dtype).max)
-    planes = [_plane(section, top, clip, boundary_weight) for section in affinities.swapaxes(0, 1)]
-    return np.stack([_smoothed(plane, sigma) for plane in planes])
+    """Heights [z, y, x] of the affinities of a whole domain, y and x [2, z, y, x] or all three."""
+    if len(affinities) == 3:
+        return _heights(affinities, clip, sigma, boundary_weight)
+    sections = affinities.swapaxes(0, 1)
+    return np.stack([_heights(s, clip, sigma, boundary_weight) for s in sections])
 
 
-def belief(section: Array, top: int) -> Array:
-    """The sum of a section's y and x affinities, [2, y, x] to [y, x].
+def belief(affinities: Array) -> Array:
+    """Sum of the affinities along an array's axes, [axes, ...] to [...].
 
-    The first row's y affinity is the second's, the first column's x affinity the second's; where
-    there is no second, certainty.
+    The first row's y affinity is the second's, the first column's x affinity the second's, and so
+    on; where there is no second, certainty.
     """
-    along_y, along_x = section.astype(np.int64)
-    _, height, width = section.shape
-    both = np.empty((height, width), np.int64)
-    for y, x in itertools.product(range(height), range(width)):
-        row, column = max(y, 1), max(x, 1)
-        up = along_y[row, x] if height > 1 else top
-        left = along_x[y, column] if width > 1 else top
-        both[y, x] = up + left
-    return both
+    out = np.zeros(affinities.shape[1:], np.int64)
+    for axis, along in enumerate(affinities):
+        for place in np.ndindex(along.shape):
+            source = list(place)
+            source[axis] = max(source[axis], 1)
+            out[place] += along[tuple(source)] if along.shape[axis] > 1 else TOP
+    return out
 
 
-def _plane(section: Array, top: int, clip: int, boundary_weight: float) -> Array:
-    both = belief(section, top)
-    inside = both > top
-    plane = np.empty(both.shape, np.int64)
-    for y, x in np.ndindex(both.shape):
-        others = np.argwhere(inside != inside[y, x])
-        squares = ((others - (y, x)) ** 2).sum(1)
+def _heights(affinities: Array, clip: int, sigma: float, boundary_weight: float) -> Array:
+    both, top = belief(affinities), len(affinities) * TOP
+    inside = both * 2 > top
+    field = np.empty(both.shape, np.int64)
+    for place in np.ndindex(both.shape):
+        others = np.argwhere(inside != inside[place])
+        squares = ((others - place) ** 2).sum(1)
         square = min([clip * clip, *squares.tolist()])
         distance = round(math.sqrt(square) * STEPS)
-        plane[y, x] = distance if inside[y, x] else -distance
-        lack = Fraction(2 * top - int(both[y, x]), 2 * top)
-        plane[y, x] -= math.floor(round(boundary_weight * STEPS) * lack)
-    return plane
+        field[place] = distance if inside[place] else -distance
+        lack = Fraction(top - int(both[place]), top)
+        field[place] -= math.floor(round(boundary_weight * STEPS) * lack)
+    return _smoothed(field, sigma)
 
 
 def gaussian(sigma: float) -> Array:
@@ -76,15 +76,22 @@ def gaussian(sigma: float) -> Array:
     return weights
 
 
-def _smoothed(plane: Array, sigma: float) -> Array:
+def _smoothed(field: Array, sigma: float) -> Array:
+    """Smoothed along x, then y, then z, in integers; only the last step keeps all its bits."""
     weights = gaussian(sigma)
     radius = len(weights) // 2
-    padded = np.pad(plane, radius, mode="edge")
-    out = np.empty(plane.shape, np.int64)
-    for y, x in np.ndindex(plane.shape):
-        window = padded[y : y + 2 * radius + 1, x : x + 2 * radius + 1]
-        out[y, x] = int(weights @ window @ weights) >> SHIFT
-    return out
+    for axis in reversed(range(field.ndim)):
+        edges = [(radius, radius) if other == axis else (0, 0) for other in range(field.ndim)]
+        padded = np.pad(field, edges, mode="edge")
+        field = sum(
+            w * np.take(padded, range(i, i + field.shape[axis]), axis)
+            for i, w in enumerate(weights.tolist())
+        )
+        if axis == field.ndim - 1:
+            field >>= SHIFT
+        elif axis > 0:
+            field >>= WEIGHT_BITS
+    return field
 
 
 # fragments ---------------------------------------------------------------------------------------
