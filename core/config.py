@@ -54,6 +54,7 @@ class PredictConfig(Strict):
 class FragmentsConfig(Strict):
     """How heights are made of affinities, and fragments of heights."""
 
+    dimensions: Literal[2, 3]
     distance_clip: Annotated[int, Field(ge=1, le=64)]
     sigma: Annotated[float, Field(gt=0, le=8)]
     boundary_weight: Annotated[float, Field(ge=0, le=16)]

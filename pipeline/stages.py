@@ -64,7 +64,8 @@ def _predict(store: Store) -> list[Step]:
 def _fragments(store: Store) -> list[Step]:
     config, top = store.config.fragments, store.grid.top
     reach = heights.halo(config.distance_clip, config.sigma) + fragments.REACH
-    steps = [_step("climb", "fragments", halo=(0, reach, reach), after=_raw(store))]
+    halo = (reach if config.dimensions == 3 else 0, reach, reach)
+    steps = [_step("climb", "fragments", halo=halo, after=_raw(store))]
     steps += _climbing("resolve", "fragments", range(1, top + 1), before="climb")
     steps += _climbing("settle", "fragments", range(top - 1, 0, -1), before=steps[-1].name)
     return [*steps, _step("fragments", "fragments", after=(steps[-1].name,))]

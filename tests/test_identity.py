@@ -33,6 +33,7 @@ SCIENTIFIC: dict[str, tuple[object, str]] = {
     "fragments.distance_clip": (9, "fragments"),
     "fragments.sigma": (1.5, "fragments"),
     "fragments.boundary_weight": (1.0, "fragments"),
+    "fragments.dimensions": (3, "fragments"),
     "agglomerate.engine": ("waterz", "agglomerate"),
     "agglomerate.scoring": ("mean", "agglomerate"),
     "agglomerate.min_affinity": (0.2, "agglomerate"),

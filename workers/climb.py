@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write `basins` of the block, and its tables `basins`, `exits`, `entries`, `pairs`, `rim`."""
     affinities = store.read_affinities(block.read)
-    climb = _climb(affinities[1:], block, store)
+    climb = _climb(affinities, block, store)
     own = affinities[(slice(None), *block.write.slices(block.read.begin))]
     pairs = pairs_inside(own, climb.labels)
     store.write("basins", block, climb.labels)
@@ -33,16 +33,19 @@ def run(block: Block, store: Store) -> dict[str, int]:
 
 
 def _climb(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> Climb:
-    config, begin, first = store.config.fragments, block.read.begin, store.grid.domain.begin
+    config = store.config.fragments
+    begins = zip(block.read.begin, store.grid.domain.begin, strict=True)
     field = heights.heights(
-        affinities,
+        affinities[-config.dimensions :],
         distance_clip=config.distance_clip,
         sigma=config.sigma,
         boundary_weight=config.boundary_weight,
-        first=(begin[1] == first[1], begin[2] == first[2]),
+        first=tuple(read == domain for read, domain in begins)[-config.dimensions :],
     )
     mask = None if store.mask is None else store.mask.read(block.read) != 0
-    return fragments.climb(field, block.read, block.write, store.grid.shape, mask)
+    return fragments.climb(
+        field, block.read, block.write, store.grid.shape, mask, dimensions=config.dimensions
+    )
 
 
 def _rim(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> np.ndarray[Any, Any]:

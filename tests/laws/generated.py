@@ -36,6 +36,7 @@ class Case:
     scoring: str = "mean"
     roi: Roi | None = None
     masked: bool = False
+    dimensions: int = 2
     clip: int = 3
     sigma: float = 0.5
     boundary_weight: float = 2.0
@@ -76,6 +77,7 @@ class Case:
             self.affinities(),
             block_shape=block_shape or self.shape,
             overrides=(
+                f"fragments.dimensions={self.dimensions}",
                 f"fragments.distance_clip={self.clip}",
                 f"fragments.sigma={self.sigma}",
                 f"fragments.boundary_weight={self.boundary_weight}",
@@ -114,6 +116,7 @@ def cases(draw: st.DrawFn, largest: Zyx = (4, 12, 14)) -> Case:
         scoring=draw(st.sampled_from(["mean", "median"])),
         roi=draw(st.none() | rois(shape)),
         masked=draw(st.booleans()),
+        dimensions=draw(st.sampled_from([2, 3])),
         clip=draw(st.integers(1, 5)),
         sigma=draw(st.sampled_from([0.1, 0.5, 1.0])),
         boundary_weight=draw(st.sampled_from([0.0, 0.7, 8.0])),

@@ -7,6 +7,7 @@ which gives the ids.
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from fractions import Fraction
 from typing import Any
@@ -111,7 +112,7 @@ def fragments(
     return out
 
 
-def number(voxel: Voxel, begin: Voxel, shape: Voxel) -> int:
+def number(voxel: tuple[int, ...], begin: Voxel, shape: Voxel) -> int:
     """Linear index in the full volume, plus one."""
     z, y, x = (v + b for v, b in zip(voxel, begin, strict=True))
     return (z * shape[1] + y) * shape[2] + x + 1
@@ -121,15 +122,13 @@ def _best(
     field: Array, mask: Array, voxel: Voxel, begin: Voxel, shape: Voxel, dimensions: int
 ) -> Voxel:
     """The best of a voxel and its neighbours along the last axes, by height, then index."""
-    near = [voxel]
-    for axis in range(3 - dimensions, 3):
-        for step in (-1, 1):
-            other = list(voxel)
-            other[axis] += step
-            inside = 0 <= other[axis] < field.shape[axis]
-            if inside and mask[tuple(other)]:
-                near.append((other[0], other[1], other[2]))
-    return max(near, key=lambda v: (field[v], number(v, begin, shape)))
+    steps = itertools.product(
+        *((-1, 0, 1) if axis >= 3 - dimensions else (0,) for axis in range(3))
+    )
+    near = [tuple(v + s for v, s in zip(voxel, step, strict=True)) for step in steps]
+    inside = [v for v in near if all(0 <= i < n for i, n in zip(v, field.shape, strict=True))]
+    z, y, x = max((v for v in inside if mask[v]), key=lambda v: (field[v], number(v, begin, shape)))
+    return z, y, x
 
 
 # edges -------------------------------------------------------------------------------------------

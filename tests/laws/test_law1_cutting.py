@@ -29,10 +29,10 @@ def literal(case: Case) -> dict[str, Array]:
     domain = case.domain
     affinities = case.affinities()[(slice(None), *domain.slices())]
     mask = case.mask()
-    field = oracle.heights(affinities[1:], case.clip, case.sigma, case.boundary_weight)
-    ids = oracle.fragments(
-        field, domain.begin, case.shape, None if mask is None else mask[domain.slices()]
-    )
+    along = affinities[-case.dimensions :]
+    field = oracle.heights(along, case.clip, case.sigma, case.boundary_weight)
+    inside = None if mask is None else mask[domain.slices()]
+    ids = oracle.fragments(field, domain.begin, case.shape, inside, case.dimensions)
     graph = oracle.edges(affinities, ids)
     merges = oracle.greedy(graph, case.scoring, case.lowest)
     threshold = Fraction(str(case.threshold)) * 255
@@ -154,13 +154,16 @@ def test_masked_voxels_are_background_without_edges() -> None:
 BLOCKS = [(7, 61, 97), (10, 128, 128), (32, 40, 23), (5, 152, 50)]
 
 
-@pytest.fixture(scope="module", params=["mean", "median"])
+@pytest.fixture(scope="module", params=[("mean", 2), ("median", 2), ("mean", 3)])
 def real(request: pytest.FixtureRequest, fib25_affinities: Array) -> MemoryStore:
     """The real crop in one block."""
     return MemoryStore(
         fib25_affinities,
         block_shape=(32, 152, 152),
-        overrides=(f"agglomerate.scoring={request.param}",),
+        overrides=(
+            f"agglomerate.scoring={request.param[0]}",
+            f"fragments.dimensions={request.param[1]}",
+        ),
     ).run_all()
 
 

@@ -97,7 +97,7 @@ def test_every_cut_of_a_real_tree_is_an_agglomeration(
     overrides = (
         f"agglomerate.scoring={scoring}",
         "agglomerate.min_affinity=0.0",
-        "fragments.sigma=0.8",
+        "fragments.sigma=0.5",
     )
     store = MemoryStore(part, block_shape=(5, 33, 17), overrides=overrides)
     assert_one_tree(store)
