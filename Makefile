@@ -1,4 +1,5 @@
 # make demo: segment the volume that ships with the package.   make test: everything, slow tests too.
+# make benchmark: everyone side by side, half an hour; tests/benchmarks/versus.py says what it needs.
 PYTHON ?= python3
 BIN = .venv/bin
 FOLDERS = $(wildcard core models workers pipeline pipeline/cli configs)
@@ -18,8 +19,8 @@ lint: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-benchmark: .venv/.dev
-	for script in tests/benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+benchmark: .venv/.benchmark
+	$(BIN)/python tests/benchmarks/versus.py
 
 # torch goes first and by version: unpinned, pip may take gigabytes of CUDA packages along.
 .venv/.python: constraints.txt
@@ -35,6 +36,10 @@ benchmark: .venv/.dev
 
 .venv/.dev: .venv/.python setup.cfg $(FOLDERS)
 	$(INSTALL) --config-settings editable_mode=strict --editable ".[dev]"
+	touch $@ .venv/.installed
+
+.venv/.benchmark: .venv/.python setup.cfg $(FOLDERS)
+	$(INSTALL) --config-settings editable_mode=strict --editable ".[benchmark]"
 	touch $@ .venv/.installed
 
 clean:

@@ -1,0 +1,1 @@
+"""What `versus.py` is made of."""
