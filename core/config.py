@@ -49,6 +49,7 @@ class PredictConfig(Strict):
     halo: Annotated[int, Field(ge=16)]
     batch: Positive
     threads: Positive
+    keep_affinities: bool
 
 
 class FragmentsConfig(Strict):

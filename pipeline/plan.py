@@ -289,7 +289,7 @@ def _longest(store: Store, step: Step) -> Zyx:
 
 def _network(store: Store, kind: str) -> int:
     """Bytes that the network takes, which is where `predict` has its peak."""
-    if kind != "predict":
+    if kind != ("climb" if store.fused else "predict"):
         return 0
     config = store.config.predict
     window = math.prod(
@@ -302,9 +302,8 @@ def _network(store: Store, kind: str) -> int:
 
 def _decoding(store: Store, kind: str) -> int:
     """Bytes of the input's chunks while some of them are decoded."""
-    if kind not in ("predict", "climb", "edges"):
-        return 0
-    if kind != "predict" and store.run["source"] != "affinities":
+    first = "predict" if store.run["source"] == "raw" and not store.fused else "climb"
+    if kind != first:
         return 0
     return 2 * DECODED_AT_ONCE * math.prod(store.raw.chunks) * store.raw.dtype.itemsize
 

@@ -156,6 +156,11 @@ def _check_config(config: Config) -> None:
                 f"predict.{key} is {', '.join(map(str, values))}; accepted are multiples of "
                 f"{STRIDE}"
             )
+    if config.agglomerate.engine == "waterz" and not config.predict.keep_affinities:
+        raise ConfigError(
+            "agglomerate.engine is waterz, which reads affinities, but predict.keep_affinities is "
+            "false; accepted is the engine exact, or affinities that are kept"
+        )
     threshold, floor = config.segment.threshold, config.agglomerate.min_affinity
     if threshold < floor:
         raise ConfigError(
@@ -234,9 +239,9 @@ def _pyramid(voxel_size: np.ndarray[Any, Any], levels: int) -> list[list[int]]:
 def _extra(array: Volume, store: Store) -> Mapping[str, Json]:
     """Inputs of single stages beyond the config."""
     extra: dict[str, Json] = {"fragments": {}, "segment": _geometry(store.run)}
-    first = "predict" if store.run["source"] == "raw" else "fragments"
-    extra[first] = {"volume": array.fingerprint()}
-    if first == "predict":
+    first = stages_of(store)[0].name
+    extra[first] = extra.get(first, {}) | {"volume": array.fingerprint()}
+    if store.run["source"] == "raw":
         extra[first] |= {key: store.run[key] for key in ("weights_sha256", "device")}
     if store.mask is not None:
         extra["fragments"]["mask"] = store.mask.fingerprint()

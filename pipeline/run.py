@@ -188,7 +188,7 @@ def leavings(job: Job, stage: Stage) -> list[Path]:
 
 def _create_arrays(job: Job) -> None:
     store, run, out = job.store, job.run, job.out
-    if run["source"] == "raw":
+    if run["source"] == "raw" and not store.fused:
         _create(job, "affinities", lead=(3,), dtype="uint8")
     _create(job, "basins", dtype="uint32", codec=shards.FAST)
     _create(job, "fragments", codec=shards.FAST)

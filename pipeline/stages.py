@@ -53,8 +53,13 @@ def steps_of(store: Store, until: str | None = None) -> list[Step]:
 
 
 def stages_of(store: Store) -> tuple[Stage, ...]:
-    """The stages of a run: without `predict` where it starts from affinities."""
-    return STAGES[1:] if store.run["source"] == "affinities" else STAGES
+    """The stages of a run: without `predict` where it starts from affinities, or keeps none."""
+    if store.run["source"] == "affinities":
+        return STAGES[1:]
+    predict, fragments, *rest = STAGES
+    if store.fused:
+        return replace(fragments, reads=predict.reads + fragments.reads), *rest
+    return STAGES
 
 
 def _predict(store: Store) -> list[Step]:
@@ -115,7 +120,7 @@ def _step(
 
 
 def _raw(store: Store) -> tuple[str, ...]:
-    return () if store.run["source"] == "affinities" else ("predict",)
+    return ("predict",) if store.run["source"] == "raw" and not store.fused else ()
 
 
 STAGES = (

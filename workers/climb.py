@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write `basins` of the block, and its tables `basins`, `exits`, `entries`, `pairs`, `rim`."""
-    affinities = store.read_affinities(block.read)
+    affinities = _affinities(block, store)
     climb = _climb(affinities, block, store)
     own = affinities[(slice(None), *block.write.slices(block.read.begin))]
     pairs = pairs_inside(own, climb.labels)
@@ -30,6 +30,14 @@ def run(block: Block, store: Store) -> dict[str, int]:
     store.write_table("rim", block, {"affinity": _rim(own, block, store)})
     masked = int(climb.labels.size - np.count_nonzero(climb.labels))
     return {"exits": climb.exits.size, "entries": climb.entries.size, "masked": masked}
+
+
+def _affinities(block: Block, store: Store) -> np.ndarray[Any, Any]:
+    if not store.fused:
+        return store.read_affinities(block.read)
+    from cadseg.workers.predict import predicted  # torch takes seconds to import
+
+    return predicted(block.read, store)[0]
 
 
 def _climb(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> Climb:

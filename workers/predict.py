@@ -26,27 +26,33 @@ if TYPE_CHECKING:
 
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write `affinities` of the block."""
-    config = store.config.predict
-    out = np.zeros((3, *block.write.shape), np.uint8)
-    count = 0
-    for tile in tiles(block.write, store.grid.shape, tile=config.tile, halo=config.halo):
-        begin = block.write.begin[0] // config.batch * config.batch
-        for first in range(begin, block.write.end[0], config.batch):
-            _predict(store, block.write, tile, first, out)
-            count += 1
-    for axis in range(3):  # nothing to be joined to
-        if block.write.begin[axis] == store.grid.domain.begin[axis]:
-            np.moveaxis(out[axis], axis, 0)[0] = 0
-    store.write("affinities", block, out)
+    affinities, count = predicted(block.write, store)
+    store.write("affinities", block, affinities)
     return {"tiles": count}
 
 
+def predicted(roi: Roi, store: Store) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], int]:
+    """Affinities [3, z, y, x] uint8 of a box, and how often the network ran for them."""
+    config = store.config.predict
+    out = np.zeros((3, *roi.shape), np.uint8)
+    count = 0
+    for tile in tiles(roi, store.grid.shape, tile=config.tile, halo=config.halo):
+        begin = roi.begin[0] // config.batch * config.batch
+        for first in range(begin, roi.end[0], config.batch):
+            _predict(store, roi, tile, first, out)
+            count += 1
+    for axis in range(3):  # nothing to be joined to
+        if roi.begin[axis] == store.grid.domain.begin[axis]:
+            np.moveaxis(out[axis], axis, 0)[0] = 0
+    return out, count
+
+
 def _predict(
-    store: Store, write: Roi, tile: Tile, first: int, out: np.ndarray[Any, np.dtype[np.uint8]]
+    store: Store, roi: Roi, tile: Tile, first: int, out: np.ndarray[Any, np.dtype[np.uint8]]
 ) -> None:
     """One tile of one group of section pairs, into its place in `out`."""
     batch = store.config.predict.batch
-    begin, end = max(first, write.begin[0]), min(first + batch, write.end[0])
+    begin, end = max(first, roi.begin[0]), min(first + batch, roi.end[0])
     depth = store.grid.shape[0]
     sections = (max(0, begin - 1), end if begin else max(end, min(2, depth)))
     box = inside(tile, sections, store.grid.shape)
@@ -58,11 +64,9 @@ def _predict(
         pairs[z - first] = raw[lower - box.begin[0]], raw[z - box.begin[0]]
     affinities = _predictor(store)(pairs)
     (y0, y1), (x0, x1) = tile.core
-    here = Roi((begin, y0, x0), (end, y1, x1)).clipped(write)
+    here = Roi((begin, y0, x0), (end, y1, x1)).clipped(roi)
     source = here.slices((first, tile.window[0][0], tile.window[1][0]))
-    out[(slice(None), *here.slices(write.begin))] = affinities.swapaxes(0, 1)[
-        (slice(None), *source)
-    ]
+    out[(slice(None), *here.slices(roi.begin))] = affinities.swapaxes(0, 1)[(slice(None), *source)]
 
 
 def _predictor(store: Store) -> Predictor:

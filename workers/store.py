@@ -72,6 +72,11 @@ class Store:
         """The volume that the run starts from: raw, or affinities."""
         return volume.open_volume(self.run["volume"])
 
+    @property
+    def fused(self) -> bool:
+        """Whether affinities are predicted where they are needed, and not kept."""
+        return self.run["source"] == "raw" and not self.config.predict.keep_affinities
+
     def read_affinities(self, roi: Roi) -> np.ndarray[Any, Any]:
         """Affinities [3, z, y, x] as integers: the run's own, or those that it starts from."""
         if self.run["source"] == "affinities":

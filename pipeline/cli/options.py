@@ -45,6 +45,7 @@ def request_options(raw: bool) -> Callable[[F], F]:
         if raw:
             options[3:3] = [
                 click.option("--weights", metavar="NAME_OR_FILE", help="default, or a file."),
+                click.option("--discard-affinities", is_flag=True, help="Never write affinities."),
                 click.option(
                     "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="To predict on."
                 ),
@@ -90,6 +91,8 @@ def _overrides(given: dict[str, Any]) -> list[str]:
         overrides.append(f"volume.roi={_pairs(roi)}")
     if voxel_size is not None:
         overrides.append(f"volume.voxel_size={_lengths(voxel_size)}")
+    if given.pop("discard_affinities", False):
+        overrides.append("predict.keep_affinities=false")
     for name, key in (
         ("mask", "volume.mask"),
         ("threshold", "segment.threshold"),

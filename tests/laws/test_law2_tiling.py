@@ -27,6 +27,7 @@ Array = np.ndarray[Any, Any]
 Zyx = tuple[int, int, int]
 
 HERE = run.How(serial=True, progress=Progress(quiet=True))
+ONLY = ("affinities", "records")  # what only one of the two runs has, or has otherwise
 BLOCKS: tuple[Zyx, ...] = ((7, 96, 384), (1, 64, 128), (3, 33, 70), (2, 10, 330))
 
 
@@ -149,3 +150,28 @@ def test_the_network_that_ships(batch: int, fib25_raw: Array, tmp_path: Path) ->
     )
     assert np.array_equal(cut, predicted(raw, default, tmp_path, sets[0]))
     assert np.abs(one.astype(int) - small).max() <= 1
+
+
+def test_keeping_affinities_changes_nothing(
+    student: Path, fib25_raw: Array, tmp_path: Path
+) -> None:
+    """A run that never writes affinities ends with the same bytes as one that keeps them."""
+    real.volume(tmp_path / "raw.zarr", fib25_raw[:4, :100, :120])
+    sets = [f"predict.weights={student}", "predict.tile=[32, 48]", "predict.halo=32"]
+    outs = []
+    for keep in ("true", "false"):
+        report = run.predict(
+            str(tmp_path / "raw.zarr"),
+            HERE,
+            out=tmp_path / f"{keep}.zarr",
+            config="ssem",
+            overrides=[*real.SETS, *sets, f"predict.keep_affinities={keep}"],
+        )
+        outs.append(report.out)
+    kept, fused = (
+        {name: data for name, data in real.contents(out).items() if not name.startswith(ONLY)}
+        for out in outs
+    )
+    assert kept == fused
+    assert (outs[0] / "affinities").exists()
+    assert not (outs[1] / "affinities").exists()
