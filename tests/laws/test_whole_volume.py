@@ -1,0 +1,93 @@
+"""Laws 1 and 5 on all of SNEMI3D's 40 x 1024 x 1024 voxels, as the default student sees them."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pytest
+import waterz
+from in_memory import MemoryStore
+
+from cadseg import evaluate
+from cadseg.models import weights
+from cadseg.models.predict import Predictor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cadseg.blocks import Zyx
+
+Array = np.ndarray[Any, Any]
+pytestmark = pytest.mark.slow
+
+THRESHOLD = 0.45
+WATERZ = {
+    "mean": "OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>",
+    "median": "OneMinus<HistogramQuantileAffinity<RegionGraphType, 50, ScoreValue, 256, true>>",
+}
+
+
+@pytest.fixture(scope="module")
+def affinities(shared_data: Path) -> Array:
+    """[3, 40, 1024, 1024] uint8."""
+    with h5py.File(shared_data / "snemi3d_ac4" / "train.h5") as file:
+        raw = file["raw"][:]
+    predictor = Predictor(weights.find("default"), threads=2)
+    pairs = ((raw[max(z, 1) - 1], raw[z]) for z in range(len(raw)))
+    return np.stack([predictor(np.stack(pair)[None])[0] for pair in pairs], 1)
+
+
+def store(affinities: Array, block_shape: Zyx, scoring: str) -> MemoryStore:
+    """The volume, segmented."""
+    overrides = (f"agglomerate.scoring={scoring}", f"segment.threshold={THRESHOLD}")
+    return MemoryStore(affinities, block_shape=block_shape, overrides=overrides).run_all()
+
+
+@pytest.fixture(scope="module", params=["mean", "median"])
+def whole(request: pytest.FixtureRequest, affinities: Array) -> tuple[str, MemoryStore]:
+    """The scoring, and the volume in one block."""
+    return request.param, store(affinities, (40, 1024, 1024), request.param)
+
+
+@pytest.mark.parametrize("block_shape", [(40, 512, 512), (17, 300, 700)])
+def test_cutting_it_changes_nothing(whole: tuple[str, MemoryStore], block_shape: Zyx) -> None:
+    """Fragments, edges, merges and segments are the same bytes, cut along its middle or crooked."""
+    scoring, one = whole
+    for name, cut in store(one.affinities, block_shape, scoring).results.items():
+        np.testing.assert_array_equal(cut, one.results[name], name)
+
+
+def test_it_is_what_waterz_finds(whole: tuple[str, MemoryStore]) -> None:
+    """The mean's few ties move next to nothing; the median's no more than waterz' own order does."""
+    scoring, one = whole
+    ours = one.arrays["segmentation/0"]
+    names = np.unique(one.arrays["fragments"])
+    numbers = (np.searchsorted(names, one.arrays["fragments"]) + 1).astype(np.uint64)
+    theirs = [by_waterz(one.affinities, numbers, scoring)]
+    if scoring == "mean":
+        print(apart(ours, theirs[0])); assert apart(ours, theirs[0]) < 0.01
+        return
+    order = np.random.default_rng(0).permutation(names.size + 1).astype(np.uint64)
+    theirs.append(by_waterz(one.affinities, order[numbers - np.uint64(1)] + np.uint64(1), scoring))
+    own = max(apart(*pair) for pair in itertools.combinations(theirs, 2))
+    print(own, [apart(ours, t) for t in theirs]); assert min(apart(ours, their) for their in theirs) <= own + 0.05
+
+
+def by_waterz(affinities: Array, numbers: Array, scoring: str) -> Array:
+    """Segments, by waterz; numbers are 1, 2, ..."""
+    (found,) = waterz.agglomerate(
+        affinities.astype(np.float32) / np.float32(255),
+        [1 - THRESHOLD],
+        fragments=np.ascontiguousarray(numbers),
+        scoring_function=WATERZ[scoring],
+    )
+    return np.asarray(found).copy()
+
+
+def apart(one: Array, other: Array) -> float:
+    """VOI of two segmentations, in bits."""
+    found = evaluate.scores(evaluate.contingency(one, other))
+    return found.voi_split + found.voi_merge
