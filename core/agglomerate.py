@@ -28,8 +28,10 @@ import numpy as np
 
 from cadseg.graph import Graph
 from cadseg.hashing import mixed
-from cadseg.histograms import Chains, medians, unchained, widths
+from cadseg.histograms import Nodes, chained, medians, unchained, widths
 from cadseg.merging import State, merge
+from cadseg.partners import Ropes, merge_partners
+from cadseg.rows import Rows, Tree, keep
 from cadseg.scores import LARGEST_COUNT, scores
 from cadseg.spill import Workspace, parts
 
@@ -46,16 +48,12 @@ class Merges:
         parent: the cluster that it joins, which has the smaller name, uint64.
         sum, count: the score as a fraction, in units of the affinities' dtype, uint64. For the
             median of maxima the bin and 1.
-        key_u, key_v: the key of the edge between them: two fragments that touch, one on each side,
-            uint64.
     """
 
     fragment: Ids
     parent: Ids
     sum: Ids
     count: Ids
-    key_u: Ids
-    key_v: Ids
 
 
 def agglomerate(
@@ -79,71 +77,111 @@ def agglomerate(
     """
     space = space or Workspace()
     assert not graph.count.size or int(graph.count.sum(dtype=np.float64)) < LARGEST_COUNT
-    ids = _ids(graph, space)
-    u, v = _numbers(graph.u, ids, space), _numbers(graph.v, ids, space)
-    total, count = space.copy(graph.sum), space.copy(graph.count)
-    chain = Chains.of(graph, space)
+    ids, u, v = _numbered(graph, space)
+    key, by_key = _keys(graph, space)
+    head, nodes = chained(graph, space)
     now = space.empty(u.size, np.uint64)
     if median:
-        medians(chain.head, chain.next, chain.bin, chain.count, half, now)
+        medians(head, nodes, half, now)
     else:
         for part in parts(u.size):
-            now[part] = scores(total[part], count[part], half)
-    spread = space.empty(u.size, np.uint64)
-    _spread(graph.key_u, graph.key_v, spread)
-    by_key = space.order(spread, graph.key_u, graph.key_v)
-    key = space.empty(u.size, np.uint32)
-    _ranks(by_key, key)
-    blocked = _marked(ids, frozen, space)
-    merges, alive, name = _merged(
-        graph, by_key, ids, u, v, key, total, count, now, _order(now, by_key, space), blocked,
-        floor, half, median, chain, space,
-    )  # fmt: skip
-    kept = space.empty(u.size, np.uint32)
-    kept = kept[: _kept(u, v, now, alive, blocked, np.uint64(floor), kept)]
-    low, high = space.empty(kept.size, np.uint64), space.empty(kept.size, np.uint64)
-    _named(kept, u, v, name, ids, low, high)
+            now[part] = scores(graph.sum[part], graph.count[part], half)
+    rows = Rows(u, v, key, now, space.copy(graph.sum), space.copy(graph.count), head)
+    tree = Tree.of(ids.size, space)
+    merges, rows = _merged(
+        rows, nodes, tree, _marked(ids, frozen, space), np.uint64(floor), half, median, space
+    )
+    names = space.taken(ids, tree.name)
+    low, high = space.empty(rows.u.size, np.uint64), space.empty(rows.u.size, np.uint64)
+    _named(rows, names, low, high)
     order = space.order(low, high)
-    kept = space.taken(kept, order)
-    source = space.taken(by_key, space.taken(key, kept))
-    width = space.empty(kept.size, np.uint32)
-    size = widths(kept, graph.bin.size > 0, chain.head, chain.next, width)
+    source = space.taken(by_key, space.taken(rows.key, order))
+    head = space.taken(rows.head, order)
+    width = space.empty(order.size, np.uint32)
+    size = widths(head, nodes, width)
     bins, bin_count = space.empty(size, np.uint32), space.empty(size, np.uint64)
-    unchained(kept, chain.head, chain.next, chain.bin, chain.count, bins, bin_count)
-    return merges, Graph(
+    unchained(head, nodes, bins, bin_count)
+    left = Graph(
         u=space.taken(low, order),
         v=space.taken(high, order),
         key_u=space.taken(graph.key_u, source),
         key_v=space.taken(graph.key_v, source),
-        sum=space.taken(total, kept),
-        count=space.taken(count, kept),
+        sum=space.taken(rows.sum, order),
+        count=space.taken(rows.count, order),
         width=width,
         bin=bins,
         bin_count=bin_count,
     )
+    return _best_first(ids, tree, merges, half, median, space), left
+
+
+def _numbered(graph: Graph, space: Workspace) -> tuple[Ids, Numbers, Numbers]:
+    """All clusters, sorted, and both ends of the rows as places among them."""
+    by_v = space.order(graph.v)
+    u, v = space.empty(graph.u.size, np.uint32), space.empty(graph.u.size, np.uint32)
+    ids = space.empty(_number(graph.u, graph.v, by_v, u, v), np.uint64)
+    for part in parts(u.size):
+        ids[u[part]], ids[v[part]] = graph.u[part], graph.v[part]
+    return ids, u, v
+
+
+@nb.njit(nogil=True, cache=True)
+def _number(ids_u, ids_v, by_v, u, v):  # type: ignore[no-untyped-def]
+    """Number the distinct ids from 0 on, in ascending order; returns how many they are."""
+    at_u = at_v = 0
+    size = 0
+    while at_v < by_v.size:
+        here = ids_v[by_v[at_v]]
+        if at_u < ids_u.size:
+            here = min(here, ids_u[at_u])
+        while at_u < ids_u.size and ids_u[at_u] == here:
+            u[at_u] = size
+            at_u += 1
+        while at_v < by_v.size and ids_v[by_v[at_v]] == here:
+            v[by_v[at_v]] = size
+            at_v += 1
+        size += 1
+    return size
+
+
+def _keys(graph: Graph, space: Workspace) -> tuple[Numbers, Numbers]:
+    """The rows' keys as places in the order of keys, and the rows in that order."""
+    spread = space.empty(graph.u.size, np.uint64)
+    _spread(graph.key_u, graph.key_v, spread)
+    by_key = space.order(spread)
+    _settle(by_key, spread, graph.key_u, graph.key_v)
+    key = space.empty(by_key.size, np.uint32)
+    for part in parts(by_key.size):
+        key[by_key[part]] = np.arange(part.start, part.stop)
+    return key, by_key
 
 
 @nb.njit(nogil=True, cache=True)
 def _spread(key_u, key_v, out):  # type: ignore[no-untyped-def]
-    """The hash by which keys are ordered first."""
+    """The upper half of the hash by which keys are ordered first: that of few rows is the same."""
     for row in range(out.size):
-        out[row] = mixed(mixed(key_u[row]) + key_v[row])
+        out[row] = _hash(key_u[row], key_v[row]) >> np.uint64(32)
 
 
-def _ids(graph: Graph, space: Workspace) -> Ids:
-    """All clusters, sorted."""
-    both = space.empty(2 * graph.u.size, np.uint64)
-    both[: graph.u.size], both[graph.u.size :] = graph.u, graph.v
-    both.sort()
-    return space.copy(both[: _distinct(both)])
+@nb.njit(nogil=True, cache=True)
+def _hash(key_u, key_v):  # type: ignore[no-untyped-def]
+    return mixed(mixed(key_u) + key_v)
 
 
-def _numbers(clusters: Ids, ids: Ids, space: Workspace) -> Numbers:
-    """Clusters as places in `ids`."""
-    out = space.empty(clusters.size, np.uint32)
-    for part in parts(clusters.size):
-        out[part] = np.searchsorted(ids, clusters[part])
-    return out
+@nb.njit(nogil=True, cache=True)
+def _settle(by_key, spread, key_u, key_v):  # type: ignore[no-untyped-def]
+    """Put rows that are in the order of `spread` into that of their keys."""
+    for i in range(1, by_key.size):
+        row = by_key[i]
+        at = i
+        while at > 0 and spread[by_key[at - 1]] == spread[row]:
+            before = by_key[at - 1]
+            one, other = _hash(key_u[before], key_v[before]), _hash(key_u[row], key_v[row])
+            if (one, key_u[before], key_v[before]) < (other, key_u[row], key_v[row]):
+                break
+            by_key[at] = before
+            at -= 1
+        by_key[at] = row
 
 
 def _marked(ids: Ids, some: Ids, space: Workspace) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -156,74 +194,55 @@ def _marked(ids: Ids, some: Ids, space: Workspace) -> np.ndarray[Any, np.dtype[n
     return out
 
 
-def _order(now: Ids, by_key: Numbers, space: Workspace) -> Numbers:
-    """Places of the rows, best first: by score, then by key."""
+def _merged(  # type: ignore[no-untyped-def]
+    rows: Rows, nodes: Nodes, tree: Tree, frozen, floor, half: int, median: bool, space: Workspace
+) -> tuple[int, Rows]:
+    """How many merges `tree` has then, and the rows that are left."""
+    clusters = frozen.size
+    way, later = space.empty(clusters, np.uint32), space.empty(clusters, np.uint32)
+    ropes = Ropes.of(rows, clusters, space)
+    merges, hubs = merge_partners(
+        rows, nodes, ropes, tree, way, later, space.copy(frozen), floor, half, median
+    )
+    del ropes, way, later
+    rows = rows.first(keep(rows, space.copy(frozen), floor))
+    if hubs:
+        state = State.of(rows.u.size, clusters, space)
+        order = _order(rows.now, rows.key, space)
+        merges = merge(
+            rows, nodes, order, state, tree, merges, space.copy(frozen), floor, half, median
+        )
+        rows = rows.first(keep(rows, frozen, floor))
+    return merges, rows
+
+
+def _order(now: Ids, key: Numbers, space: Workspace) -> Numbers:
+    """Places of rows or merges, best first: by score, then by key."""
     falling = space.empty(now.size, np.uint64)
     for part in parts(now.size):
-        falling[part] = ~now[by_key[part]]
-    return space.taken(by_key, space.order(falling))
+        falling[part] = ~now[part]
+    return space.order(falling, key)
 
 
-def _merged(  # type: ignore[no-untyped-def]
-    graph: Graph, by_key: Numbers, ids: Ids, u, v, key, total, count, now, order, blocked,
-    floor: int, half: int, median: bool, chain: Chains, space: Workspace,
-):  # fmt: skip
-    """The merges, which rows are left, and what clusters are called then."""
-    state = State.of(u.size, ids.size, space)
-    size = merge(
-        u, v, key, total, count, now, order, space.copy(blocked), np.uint64(floor), half, median,
-        chain.head, chain.next, chain.bin, chain.count, state,
-    )  # fmt: skip
-    source = space.taken(by_key, state.key[:size])
-    merges = Merges(
-        fragment=space.taken(ids, state.child[:size]),
-        parent=space.taken(ids, state.parent[:size]),
-        sum=state.sum[:size],
-        count=state.count[:size],
-        key_u=space.taken(graph.key_u, source),
-        key_v=space.taken(graph.key_v, source),
+def _best_first(
+    ids: Ids, tree: Tree, merges: int, half: int, median: bool, space: Workspace
+) -> Merges:
+    """The first `merges` of the tree, with names instead of numbers."""
+    child, parent, key, now, total, count = (column[:merges] for column in tree[1:])
+    order = _order(now, key, space)
+    if median:
+        total, count = now >> np.uint64(2 * half), space.full(merges, 1, np.uint64)
+    return Merges(
+        space.taken(ids, space.taken(child, order)),
+        space.taken(ids, space.taken(parent, order)),
+        space.taken(total, order),
+        space.taken(count, order),
     )
-    return merges, state.alive, state.name
 
 
 @nb.njit(nogil=True, cache=True)
-def _distinct(ids):  # type: ignore[no-untyped-def]
-    """Move the distinct ones of sorted `ids` to the front; returns how many they are."""
-    size = 0
-    for i in range(ids.size):
-        if i == 0 or ids[i] != ids[size - 1]:
-            ids[size] = ids[i]
-            size += 1
-    return size
-
-
-@nb.njit(nogil=True, cache=True)
-def _ranks(order, out):  # type: ignore[no-untyped-def]
-    for rank in range(order.size):
-        out[order[rank]] = rank
-
-
-@nb.njit(nogil=True, cache=True)
-def _named(kept, u, v, name, ids, low, high):  # type: ignore[no-untyped-def]
+def _named(rows, names, low, high):  # type: ignore[no-untyped-def]
     """The rows' ends as clusters are called now, the smaller one first."""
-    for i in range(kept.size):
-        first, second = ids[name[u[kept[i]]]], ids[name[v[kept[i]]]]
-        low[i], high[i] = min(first, second), max(first, second)
-
-
-@nb.njit(nogil=True, cache=True)
-def _kept(u, v, now, alive, open_ended, floor, out):  # type: ignore[no-untyped-def]
-    """Put rows that are alive and have no final end into `out`; returns how many they are.
-
-    A frozen cluster, which has merged with nothing, is `open_ended`.
-    """
-    for row in range(u.size):
-        if alive[row] and now[row] >= floor:
-            open_ended[u[row]] = True
-            open_ended[v[row]] = True
-    size = 0
-    for row in range(u.size):
-        if alive[row] and open_ended[u[row]] and open_ended[v[row]]:
-            out[size] = row
-            size += 1
-    return size
+    for row in range(low.size):
+        u, v = names[rows.u[row]], names[rows.v[row]]
+        low[row], high[row] = min(u, v), max(u, v)

@@ -1,13 +1,12 @@
 """Histograms of maxima as chains of bins, one per row, so that merging two allocates nothing.
 
 A chain's nodes are places in `bin` and `count`; `next` leads from one to the next, with larger
-bins, and ends with -1.
+bins, and ends with NONE.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numba as nb
 import numpy as np
@@ -18,107 +17,108 @@ if TYPE_CHECKING:
     from cadseg.graph import Graph
     from cadseg.spill import Workspace
 
-Ids = np.ndarray[Any, np.dtype[np.uint64]]
+NONE = np.uint32(0xFFFFFFFF)
+"""No node."""
 
 
-@dataclass(frozen=True)
-class Chains:
-    """The chains of all rows: where each begins, and the nodes."""
+class Nodes(NamedTuple):
+    """The nodes of all chains."""
 
-    head: np.ndarray[Any, np.dtype[np.int64]]
-    next: np.ndarray[Any, np.dtype[np.int64]]
-    bin: np.ndarray[Any, np.dtype[np.uint32]]
-    count: Ids
+    next: Any  # uint32
+    bin: Any  # uint32
+    count: Any  # uint64
 
-    @classmethod
-    def of(cls, graph: Graph, space: Workspace) -> Chains:
-        """The histograms of a graph's rows."""
-        head = space.empty(graph.width.size, np.int64)
-        follow = space.empty(graph.bin.size, np.int64)
-        _chained(graph.width, head, follow)
-        return cls(head, follow, space.copy(graph.bin), space.copy(graph.bin_count))
+
+def chained(graph: Graph, space: Workspace) -> tuple[Any, Nodes]:
+    """The histograms of a graph's rows: where each chain begins, uint32, and the nodes."""
+    assert graph.bin.size < NONE, f"{graph.bin.size} bins are too many for one block"
+    head = space.empty(graph.width.size, np.uint32)
+    nodes = Nodes(
+        space.empty(graph.bin.size, np.uint32), space.copy(graph.bin), space.copy(graph.bin_count)
+    )
+    _chain(graph.width, head, nodes.next)
+    return head, nodes
 
 
 @nb.njit(nogil=True, cache=True)
-def _chained(width, head, follow):  # type: ignore[no-untyped-def]
+def _chain(width, head, follow):  # type: ignore[no-untyped-def]
     at = 0
     for row in range(width.size):
-        head[row] = at
+        head[row] = at if width[row] else NONE
         for _ in range(width[row]):
             follow[at] = at + 1
             at += 1
         if width[row] > 0:
-            follow[at - 1] = -1
+            follow[at - 1] = NONE
 
 
 @nb.njit(nogil=True, cache=True)
-def median_of(row, head, follow, bins, counts, half):  # type: ignore[no-untyped-def]
-    """Score of a row's median: the bin of the (n // 2 + 1)-th smallest maximum, as in waterz."""
+def median_of(head, nodes, half):  # type: ignore[no-untyped-def]
+    """Score of a chain's median: the bin of the (n // 2 + 1)-th smallest maximum, as in waterz."""
     total = np.uint64(0)
-    node = head[row]
-    while node >= 0:
-        total += counts[node]
-        node = follow[node]
+    node = head
+    while node != NONE:
+        total += nodes.count[node]
+        node = nodes.next[node]
     pivot = total // np.uint64(2) + np.uint64(1)
-    node = head[row]
-    below = counts[node]
+    node = head
+    below = nodes.count[node]
     while below < pivot:
-        node = follow[node]
-        below += counts[node]
-    return score(np.uint64(bins[node]), np.uint64(1), half)
+        node = nodes.next[node]
+        below += nodes.count[node]
+    return score(np.uint64(nodes.bin[node]), np.uint64(1), half)
 
 
 @nb.njit(nogil=True, cache=True)
-def medians(head, follow, bins, counts, half, out):  # type: ignore[no-untyped-def]
-    """`median_of` every row, into `out`."""
+def medians(head, nodes, half, out):  # type: ignore[no-untyped-def]
+    """`median_of` every chain, into `out`."""
     for row in range(head.size):
-        out[row] = median_of(row, head, follow, bins, counts, half)
+        out[row] = median_of(head[row], nodes, half)
 
 
 @nb.njit(nogil=True, cache=True)
-def join(first, second, follow, bins, counts):  # type: ignore[no-untyped-def]
+def join(first, second, nodes):  # type: ignore[no-untyped-def]
     """Two ascending chains as one; returns its head."""
-    head = -1
-    tail = -1
-    while first >= 0 or second >= 0:
-        if second < 0 or (first >= 0 and bins[first] <= bins[second]):
-            node, first = first, follow[first]
+    follow, bins, counts = nodes
+    head = tail = NONE
+    while first != NONE and second != NONE:
+        if bins[first] > bins[second]:
+            first, second = second, first
+        if bins[first] == bins[second]:
+            counts[first] += counts[second]
+            second = follow[second]
+        if tail == NONE:
+            head = first
         else:
-            node, second = second, follow[second]
-        if tail >= 0 and bins[tail] == bins[node]:
-            counts[tail] += counts[node]
-        else:
-            if tail < 0:
-                head = node
-            else:
-                follow[tail] = node
-            tail = node
-    follow[tail] = -1
+            follow[tail] = first
+        tail = first
+        first = follow[first]
+    follow[tail] = min(first, second)  # what is left of one of them
     return head
 
 
 @nb.njit(nogil=True, cache=True)
-def widths(kept, histograms, head, follow, out):  # type: ignore[no-untyped-def]
-    """Bins of each of the rows `kept`, and of all together."""
+def widths(head, nodes, out):  # type: ignore[no-untyped-def]
+    """Bins of each chain, and of all together."""
     size = 0
-    for i in range(kept.size):
-        out[i] = 0
-        node = head[kept[i]] if histograms else np.int64(-1)
-        while node >= 0:
-            out[i] += np.uint32(1)
+    for row in range(head.size):
+        out[row] = 0
+        node = head[row]
+        while node != NONE:
+            out[row] += np.uint32(1)
             size += 1
-            node = follow[node]
+            node = nodes.next[node]
     return size
 
 
 @nb.njit(nogil=True, cache=True)
-def unchained(kept, head, follow, bins, counts, out_bin, out_count):  # type: ignore[no-untyped-def]
-    """Bins and counts of the rows `kept`, if they have any."""
+def unchained(head, nodes, out_bin, out_count):  # type: ignore[no-untyped-def]
+    """Bins and counts of the chains."""
     at = 0
-    for i in range(kept.size if out_bin.size else 0):
-        node = head[kept[i]]
-        while node >= 0:
-            out_bin[at] = bins[node]
-            out_count[at] = counts[node]
+    for row in range(head.size):
+        node = head[row]
+        while node != NONE:
+            out_bin[at] = nodes.bin[node]
+            out_count[at] = nodes.count[node]
             at += 1
-            node = follow[node]
+            node = nodes.next[node]

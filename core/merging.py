@@ -1,7 +1,7 @@
-"""Merging best first, on columns of numbers: the loop behind `cadseg.agglomerate`.
+"""Merging best first, over the whole graph: for clusters with any number of rows.
 
-Rows and clusters are numbers. A merge ends the cluster with fewer rows: its rows move to the other
-one, and where that has a row to the same neighbour already, the two become one.
+A merge ends the cluster with fewer rows: its rows move to the other one, and where that has a row
+to the same neighbour already, the two become one.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from cadseg.histograms import join, median_of
 from cadseg.row_heap import better, pop, push
 from cadseg.row_table import find, insert, remove
-from cadseg.scores import score
+from cadseg.rows import record, unite
 
 if TYPE_CHECKING:
     from cadseg.spill import Workspace
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
 class State(NamedTuple):
     """What the merging itself works with."""
 
-    alive: Any  # by row: whether it is still there
-    fresh: Any  # by row: whether it still stands in `order` as it is
-    name: Any  # by cluster: smallest member
+    fresh: Any  # by row: whether it still stands in the order as it is
     degree: Any  # by cluster: rows
     # every row hangs in the chains of both its ends: half-row 2 * row + (0 at u, 1 at v)
     head: Any
@@ -35,20 +32,13 @@ class State(NamedTuple):
     heap_score: Any  # a row enters the heap when another ends in it: at most once per row that ends
     heap_key: Any
     heap_row: Any
-    child: Any  # the merges
-    parent: Any
-    key: Any
-    sum: Any
-    count: Any
 
     @classmethod
     def of(cls, rows: int, clusters: int, space: Workspace) -> State:
         """Before the first merge."""
         slots = max(2, 1 << math.ceil(math.log2(1.6 * rows + 2)))
         return cls(
-            alive=space.full(rows, True, np.bool_),
             fresh=space.full(rows, True, np.bool_),
-            name=space.empty(clusters, np.uint32),
             degree=space.full(clusters, 0, np.uint32),
             head=space.full(clusters, -1, np.int64),
             follow=space.empty(2 * rows, np.int64),
@@ -56,52 +46,43 @@ class State(NamedTuple):
             heap_score=space.empty(rows, np.uint64),
             heap_key=space.empty(rows, np.uint32),
             heap_row=space.empty(rows, np.uint32),
-            child=space.empty(clusters, np.uint32),
-            parent=space.empty(clusters, np.uint32),
-            key=space.empty(clusters, np.uint32),
-            sum=space.empty(clusters, np.uint64),
-            count=space.empty(clusters, np.uint64),
         )
 
 
 @nb.njit(nogil=True, cache=True)
-def merge(  # type: ignore[no-untyped-def]
-    u, v, key, total, count, now, order, blocked, floor, half, median,
-    chain_head, chain_next, chain_bin, chain_count, state,
-):  # fmt: skip
-    """Merge; returns how often. What describes rows and clusters is then as it is at the end."""
-    rows = u.size
-    alive, fresh, name, degree = state.alive, state.fresh, state.name, state.degree
-    head, follow, table = state.head, state.follow, state.table
+def merge(rows, nodes, order, state, tree, merges, blocked, floor, half, median):  # type: ignore[no-untyped-def]
+    """Merge; returns how often, together with the `merges` before.
+
+    `order` are the rows, best first; `blocked` are clusters that merge with nothing, and those that
+    are stuck are added. What describes rows and clusters is then as it is at the end.
+    """
+    u, v, key, now, total, count, chain = rows
+    fresh, degree, head, follow, table = (
+        state.fresh, state.degree, state.head, state.follow, state.table
+    )  # fmt: skip
     heap_score, heap_key, heap_row = state.heap_score, state.heap_key, state.heap_row
-    child, parent, merge_sum, merge_count = state.child, state.parent, state.sum, state.count
-    for cluster in range(name.size):
-        name[cluster] = cluster
-    for row in range(rows):
+    for row in range(u.size):
         insert(table, u, v, row)
-        follow[2 * row] = head[u[row]]
-        head[u[row]] = 2 * row
-        follow[2 * row + 1] = head[v[row]]
-        head[v[row]] = 2 * row + 1
-        degree[u[row]] += np.uint32(1)
-        degree[v[row]] += np.uint32(1)
+        for end, hand in ((u[row], 2 * row), (v[row], 2 * row + 1)):
+            follow[hand] = head[end]
+            head[end] = hand
+            degree[end] += np.uint32(1)
     size = 0
-    merges = 0
     at = 0
     while True:
-        while at < rows and not (alive[order[at]] and fresh[order[at]]):
+        while at < order.size and not (u[order[at]] != v[order[at]] and fresh[order[at]]):
             at += 1
         while size and not (
-            alive[heap_row[0]]
+            u[heap_row[0]] != v[heap_row[0]]
             and now[heap_row[0]] == heap_score[0]
             and key[heap_row[0]] == heap_key[0]
         ):
             pop(heap_score, heap_key, heap_row, size)
             size -= 1
-        if at == rows and size == 0:
+        if at == order.size and size == 0:
             break
         if size and (
-            at == rows or better(heap_score[0], heap_key[0], now[order[at]], key[order[at]])
+            at == order.size or better(heap_score[0], heap_key[0], now[order[at]], key[order[at]])
         ):
             best = np.int64(heap_row[0])
             pop(heap_score, heap_key, heap_row, size)
@@ -118,25 +99,16 @@ def merge(  # type: ignore[no-untyped-def]
             continue
         if degree[stays] < degree[goes]:
             stays, goes = goes, stays
-        if median:
-            merge_sum[merges] = now[best] >> np.uint64(2 * half)
-            merge_count[merges] = 1
-        else:
-            merge_sum[merges] = total[best]
-            merge_count[merges] = count[best]
-        child[merges] = max(name[stays], name[goes])
-        parent[merges] = min(name[stays], name[goes])
-        state.key[merges] = key[best]
+        record(tree, merges, rows, best, stays, goes)
         merges += 1
-        name[stays] = min(name[stays], name[goes])
         remove(table, u, v, best)
-        alive[best] = False
+        v[best] = u[best]
         degree[stays] -= np.uint32(1)
         hand = head[goes]
         while hand >= 0:
             onward = follow[hand]
             row = hand >> 1
-            if alive[row]:
+            if u[row] != v[row]:
                 other = v[row] if hand & 1 == 0 else u[row]
                 remove(table, u, v, row)
                 twin = find(table, u, v, stays, other)
@@ -150,21 +122,9 @@ def merge(  # type: ignore[no-untyped-def]
                     head[stays] = hand
                     degree[stays] += np.uint32(1)
                 else:
-                    alive[row] = False
                     degree[other] -= np.uint32(1)
-                    total[twin] += total[row]
-                    count[twin] += count[row]
                     was, was_key = now[twin], key[twin]
-                    key[twin] = max(key[twin], key[row])
-                    if median:
-                        chain_head[twin] = join(
-                            chain_head[twin], chain_head[row], chain_next, chain_bin, chain_count
-                        )
-                        now[twin] = median_of(
-                            twin, chain_head, chain_next, chain_bin, chain_count, half
-                        )
-                    else:
-                        now[twin] = score(total[twin], count[twin], half)
+                    unite(u, v, key, now, total, count, chain, nodes, twin, row, half, median)
                     if now[twin] != was or key[twin] != was_key:
                         fresh[twin] = False
                         push(heap_score, heap_key, heap_row, size, now[twin], key[twin], twin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 from typing import Any
 
@@ -169,12 +170,36 @@ def test_the_median_is_the_upper_one() -> None:
     assert (*tree[-1][:2], *tree[-1][-2:]) == (9, 1, 20, 1)
 
 
-def test_a_hub_with_hundreds_of_neighbours_merges_exactly() -> None:
-    """One fragment that touches all others, many alike, ends in the literal tree."""
-    rng = np.random.default_rng(0)
-    found = {(1, i): (int(rng.integers(0, 8)) * 30, 1, 0) for i in range(2, 600)}
-    found |= {(i, i + 1): (int(rng.integers(0, 8)) * 30, 1, 0) for i in range(2, 599)}
-    found = {pair: (total, count, total) for pair, (total, count, _) in found.items()}
-    for scoring in ("mean", "median"):
-        tree, _ = merged(graph(found, scoring), scoring)
-        assert tree == oracle.greedy(found, scoring, Fraction(0))
+@pytest.mark.parametrize("scoring", ["mean", "median"])
+@pytest.mark.parametrize("hubs", [1, 3])
+def test_hubs_with_hundreds_of_neighbours_merge_exactly(scoring: str, hubs: int) -> None:
+    """Fragments that touch all others, many alike, end in the literal tree, in one round or two."""
+    rng = np.random.default_rng(hubs)
+    found: Contacts = {}
+    for i in range(1, 700):
+        for j in {*range(1, hubs + 1), i + 1, i + 2}:
+            if i != j:
+                maximum = int(rng.integers(0, 8)) * 30
+                found[min(i, j), max(i, j)] = (maximum * 3 - maximum // 2, 3, maximum)
+    rows = graph(found, scoring)
+    expected = oracle.greedy(found, scoring, Fraction(0))
+    assert merged(rows, scoring)[0] == expected
+    for frozen in (NONE, np.array([1], np.uint64), np.array([5, 90, 600], np.uint64)):
+        below, left = merged(rows, scoring, frozen)
+        above, _ = merged(left, scoring)
+        assert sorted(below + above) == sorted(expected)
+
+
+def test_keys_of_one_hash_are_ordered_by_their_ends() -> None:
+    """Rows whose keys have the same hash, or half of it, are taken in one order all the same."""
+    ends = np.arange(1, 7, dtype=np.uint64)
+    first = oracle.mixed(1) + 2  # of the hash of (1, 2); the others are made to have it too
+    key_u = [5, 4, 1, 3, 2, 6]
+    key_v = [(first - oracle.mixed(i)) % 2**64 for i in key_u]
+    rows = dataclasses.replace(
+        graph({(int(i), int(i) + 10): (9, 1, 9) for i in ends}, "mean"),
+        key_u=np.array(key_u, np.uint64),
+        key_v=np.array(key_v, np.uint64),
+    )
+    tree, _ = merged(rows, "mean")
+    assert [key_u[parent - 1] for _, parent, *_ in tree] == [1, 2, 3, 4, 5, 6]
