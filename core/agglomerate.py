@@ -199,12 +199,12 @@ def _merged(  # type: ignore[no-untyped-def]
 ) -> tuple[int, Rows]:
     """How many merges `tree` has then, and the rows that are left."""
     clusters = frozen.size
-    way, later = space.empty(clusters, np.uint32), space.empty(clusters, np.uint32)
+    way = space.empty(clusters, np.uint32)
     ropes = Ropes.of(rows, clusters, space)
     merges, hubs = merge_partners(
-        rows, nodes, ropes, tree, way, later, space.copy(frozen), floor, half, median
+        rows, nodes, ropes, tree, way, space.copy(frozen), floor, half, median
     )
-    del ropes, way, later
+    del ropes, way
     rows = rows.first(keep(rows, space.copy(frozen), floor))
     if hubs:
         state = State.of(rows.u.size, clusters, space)

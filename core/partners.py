@@ -61,54 +61,44 @@ def _lay(rows, ropes):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(nogil=True, cache=True)
-def merge_partners(rows, nodes, ropes, tree, way, later, blocked, floor, half, median):  # type: ignore[no-untyped-def]
+def merge_partners(rows, nodes, ropes, tree, way, blocked, floor, half, median):  # type: ignore[no-untyped-def]
     """Merge; returns how often, and whether a cluster had more than MOST rows.
 
     `blocked` are clusters that merge with nothing; those that merge with nothing here are added.
-    `way` and `later` have room for all clusters. What describes rows and clusters is then as it is
-    at the end, except for `ropes`.
+    `way` has room for all clusters. What describes rows and clusters is then as it is at the end,
+    except for `ropes`.
     """
     u, v, key, now, total, count, head = rows
     begin, hands, length, onward, last, mark = ropes
     merges = 0
     hubs = False
     for seed in range(blocked.size):
-        later[0] = seed
-        waiting = 1
-        while waiting:
-            waiting -= 1
-            way[0] = later[waiting]
-            steps = 0 if blocked[way[0]] else 1
-            while steps:
-                here = way[steps - 1]
-                best, place, to = _look(here, u, v, key, now, begin, hands, length, onward, mark)
-                if best < 0 or now[best] < floor:
-                    length[here] = 0  # final
-                    break
-                hub = length[here] > MOST
-                hubs |= hub
-                goes = u[best] ^ v[best] ^ here
-                if hub or blocked[goes]:
-                    for step in range(steps):
-                        blocked[way[step]] = True
-                    break
-                if steps == 1 or way[steps - 2] != goes:
-                    way[steps] = goes
-                    steps += 1
-                    continue
-                record(tree, merges, rows, best, here, goes)
-                merges += 1
-                _absorb(
-                    here, goes, best, place, to, u, v, key, now, total, count, head, nodes,
-                    half, median, begin, hands, length, onward, last, mark,
-                )  # fmt: skip
-                steps -= 2
-                if steps == 0:
-                    way[0] = here
-                    steps = 1
-                else:
-                    later[waiting] = here
-                    waiting += 1
+        way[0] = seed
+        steps = 0 if blocked[seed] else 1
+        while steps:
+            here = way[steps - 1]
+            best, place, to = _look(here, u, v, key, now, begin, hands, length, onward, mark)
+            if best < 0 or now[best] < floor:
+                length[here] = 0  # final
+                break
+            hub = length[here] > MOST
+            hubs |= hub
+            goes = u[best] ^ v[best] ^ here
+            if hub or blocked[goes]:
+                for step in range(steps):
+                    blocked[way[step]] = True
+                break
+            if steps == 1 or way[steps - 2] != goes:
+                way[steps] = goes
+                steps += 1
+                continue
+            record(tree, merges, rows, best, here, goes)
+            merges += 1
+            _absorb(
+                here, goes, best, place, to, u, v, key, now, total, count, head, nodes,
+                half, median, begin, hands, length, onward, last, mark,
+            )  # fmt: skip
+            steps -= 2  # `here` will be a seed: no cluster that merges lies before the seed
     return merges, hubs
 
 
