@@ -28,7 +28,7 @@ import numpy as np
 
 from cadseg.graph import Graph
 from cadseg.hashing import mixed
-from cadseg.histograms import Nodes, chained, medians, unchained, widths
+from cadseg.histograms import Nodes, chained, medians, unchained
 from cadseg.merging import State, merge
 from cadseg.partners import Ropes, merge_partners
 from cadseg.rows import Rows, Tree, keep
@@ -79,7 +79,7 @@ def agglomerate(
     assert not graph.count.size or int(graph.count.sum(dtype=np.float64)) < LARGEST_COUNT
     ids, u, v = _numbered(graph, space)
     key, by_key = _keys(graph, space)
-    head, nodes = chained(graph, space)
+    head, nodes = chained(graph.width, graph.bin, graph.bin_count, space)
     now = space.empty(u.size, np.uint64)
     if median:
         medians(head, nodes, half, now)
@@ -88,7 +88,7 @@ def agglomerate(
             now[part] = scores(graph.sum[part], graph.count[part], half)
     rows = Rows(u, v, key, now, space.copy(graph.sum), space.copy(graph.count), head)
     tree = Tree.of(ids.size, space)
-    merges, rows = _merged(
+    merges, rows, nodes = _merged(
         rows, nodes, tree, _marked(ids, frozen, space), np.uint64(floor), half, median, space
     )
     names = space.taken(ids, tree.name)
@@ -96,11 +96,7 @@ def agglomerate(
     _named(rows, names, low, high)
     order = space.order(low, high)
     source = space.taken(by_key, space.taken(rows.key, order))
-    head = space.taken(rows.head, order)
-    width = space.empty(order.size, np.uint32)
-    size = widths(head, nodes, width)
-    bins, bin_count = space.empty(size, np.uint32), space.empty(size, np.uint64)
-    unchained(head, nodes, bins, bin_count)
+    width, bins, bin_count = unchained(space.taken(rows.head, order), nodes, space)
     left = Graph(
         u=space.taken(low, order),
         v=space.taken(high, order),
@@ -196,24 +192,24 @@ def _marked(ids: Ids, some: Ids, space: Workspace) -> np.ndarray[Any, np.dtype[n
 
 def _merged(  # type: ignore[no-untyped-def]
     rows: Rows, nodes: Nodes, tree: Tree, frozen, floor, half: int, median: bool, space: Workspace
-) -> tuple[int, Rows]:
-    """How many merges `tree` has then, and the rows that are left."""
-    clusters = frozen.size
-    way = space.empty(clusters, np.uint32)
-    ropes = Ropes.of(rows, clusters, space)
+) -> tuple[int, Rows, Nodes]:
+    """How many merges `tree` has then, and the rows that are left, with their histograms."""
+    ropes, way = Ropes.of(rows, frozen.size, space), space.empty(frozen.size, np.uint32)
     merges, hubs = merge_partners(
         rows, nodes, ropes, tree, way, space.copy(frozen), floor, half, median
     )
     del ropes, way
     rows = rows.first(keep(rows, space.copy(frozen), floor))
     if hubs:
-        state = State.of(rows.u.size, clusters, space)
+        head, nodes = chained(*unchained(rows.head, nodes, space), space)  # each in one place
+        rows = rows._replace(head=head)
         order = _order(rows.now, rows.key, space)
+        state = State.of(rows.u.size, frozen.size, space)
         merges = merge(
             rows, nodes, order, state, tree, merges, space.copy(frozen), floor, half, median
         )
         rows = rows.first(keep(rows, frozen, floor))
-    return merges, rows
+    return merges, rows, nodes
 
 
 def _order(now: Ids, key: Numbers, space: Workspace) -> Numbers:

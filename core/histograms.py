@@ -14,7 +14,6 @@ import numpy as np
 from cadseg.scores import score
 
 if TYPE_CHECKING:
-    from cadseg.graph import Graph
     from cadseg.spill import Workspace
 
 NONE = np.uint32(0xFFFFFFFF)
@@ -27,40 +26,49 @@ class Nodes(NamedTuple):
     next: Any  # uint32
     bin: Any  # uint32
     count: Any  # uint64
+    size: Any  # maxima in all of the chain, at its first node; uint64
 
 
-def chained(graph: Graph, space: Workspace) -> tuple[Any, Nodes]:
-    """The histograms of a graph's rows: where each chain begins, uint32, and the nodes."""
-    assert graph.bin.size < NONE, f"{graph.bin.size} bins are too many for one block"
-    head = space.empty(graph.width.size, np.uint32)
+def chained(width: Any, bins: Any, counts: Any, space: Workspace) -> tuple[Any, Nodes]:
+    """Histograms as in a `Graph`: where the chain of each row begins, uint32, and all nodes."""
+    assert bins.size < NONE, f"{bins.size} bins are too many for one block"
+    head = space.empty(width.size, np.uint32)
     nodes = Nodes(
-        space.empty(graph.bin.size, np.uint32), space.copy(graph.bin), space.copy(graph.bin_count)
+        next=space.empty(bins.size, np.uint32),
+        bin=space.copy(bins),
+        count=space.copy(counts),
+        size=space.full(bins.size, 0, np.uint64),
     )
-    _chain(graph.width, head, nodes.next)
+    _chain(width, head, nodes)
     return head, nodes
 
 
+def unchained(head: Any, nodes: Nodes, space: Workspace) -> tuple[Any, Any, Any]:
+    """And back: width of each row, bins and counts of all."""
+    width = space.empty(head.size, np.uint32)
+    size = _widths(head, nodes, width)
+    bins, counts = space.empty(size, np.uint32), space.empty(size, np.uint64)
+    _unchain(head, nodes, bins, counts)
+    return width, bins, counts
+
+
 @nb.njit(nogil=True, cache=True)
-def _chain(width, head, follow):  # type: ignore[no-untyped-def]
+def _chain(width, head, nodes):  # type: ignore[no-untyped-def]
     at = 0
     for row in range(width.size):
         head[row] = at if width[row] else NONE
         for _ in range(width[row]):
-            follow[at] = at + 1
+            nodes.size[head[row]] += nodes.count[at]
+            nodes.next[at] = at + 1
             at += 1
         if width[row] > 0:
-            follow[at - 1] = NONE
+            nodes.next[at - 1] = NONE
 
 
 @nb.njit(nogil=True, cache=True)
 def median_of(head, nodes, half):  # type: ignore[no-untyped-def]
     """Score of a chain's median: the bin of the (n // 2 + 1)-th smallest maximum, as in waterz."""
-    total = np.uint64(0)
-    node = head
-    while node != NONE:
-        total += nodes.count[node]
-        node = nodes.next[node]
-    pivot = total // np.uint64(2) + np.uint64(1)
+    pivot = nodes.size[head] // np.uint64(2) + np.uint64(1)
     node = head
     below = nodes.count[node]
     while below < pivot:
@@ -79,7 +87,8 @@ def medians(head, nodes, half, out):  # type: ignore[no-untyped-def]
 @nb.njit(nogil=True, cache=True)
 def join(first, second, nodes):  # type: ignore[no-untyped-def]
     """Two ascending chains as one; returns its head."""
-    follow, bins, counts = nodes
+    follow, bins, counts, sizes = nodes
+    size = sizes[first] + sizes[second]
     head = tail = NONE
     while first != NONE and second != NONE:
         if bins[first] > bins[second]:
@@ -94,11 +103,12 @@ def join(first, second, nodes):  # type: ignore[no-untyped-def]
         tail = first
         first = follow[first]
     follow[tail] = min(first, second)  # what is left of one of them
+    sizes[head] = size
     return head
 
 
 @nb.njit(nogil=True, cache=True)
-def widths(head, nodes, out):  # type: ignore[no-untyped-def]
+def _widths(head, nodes, out):  # type: ignore[no-untyped-def]
     """Bins of each chain, and of all together."""
     size = 0
     for row in range(head.size):
@@ -112,8 +122,7 @@ def widths(head, nodes, out):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(nogil=True, cache=True)
-def unchained(head, nodes, out_bin, out_count):  # type: ignore[no-untyped-def]
-    """Bins and counts of the chains."""
+def _unchain(head, nodes, out_bin, out_count):  # type: ignore[no-untyped-def]
     at = 0
     for row in range(head.size):
         node = head[row]
