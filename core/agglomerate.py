@@ -48,12 +48,16 @@ class Merges:
         parent: the cluster that it joins, which has the smaller name, uint64.
         sum, count: the score as a fraction, in units of the affinities' dtype, uint64. For the
             median of maxima the bin and 1.
+        key_u, key_v: the key of the edge between them: two fragments that touch, one on each side,
+            uint64.
     """
 
     fragment: Ids
     parent: Ids
     sum: Ids
     count: Ids
+    key_u: Ids
+    key_v: Ids
 
 
 def agglomerate(
@@ -108,7 +112,7 @@ def agglomerate(
         bin=bins,
         bin_count=bin_count,
     )
-    return _best_first(ids, tree, merges, half, median, space), left
+    return _best_first(graph, by_key, ids, tree, merges, half, median, space), left
 
 
 def _numbered(graph: Graph, space: Workspace) -> tuple[Ids, Numbers, Numbers]:
@@ -220,19 +224,23 @@ def _order(now: Ids, key: Numbers, space: Workspace) -> Numbers:
     return space.order(falling, key)
 
 
-def _best_first(
-    ids: Ids, tree: Tree, merges: int, half: int, median: bool, space: Workspace
-) -> Merges:
+def _best_first(  # type: ignore[no-untyped-def]
+    graph: Graph, by_key, ids: Ids, tree: Tree, merges: int, half: int, median: bool,
+    space: Workspace,
+) -> Merges:  # fmt: skip
     """The first `merges` of the tree, with names instead of numbers."""
     child, parent, key, now, total, count = (column[:merges] for column in tree[1:])
     order = _order(now, key, space)
     if median:
         total, count = now >> np.uint64(2 * half), space.full(merges, 1, np.uint64)
+    source = space.taken(by_key, space.taken(key, order))
     return Merges(
-        space.taken(ids, space.taken(child, order)),
-        space.taken(ids, space.taken(parent, order)),
-        space.taken(total, order),
-        space.taken(count, order),
+        fragment=space.taken(ids, space.taken(child, order)),
+        parent=space.taken(ids, space.taken(parent, order)),
+        sum=space.taken(total, order),
+        count=space.taken(count, order),
+        key_u=space.taken(graph.key_u, source),
+        key_v=space.taken(graph.key_v, source),
     )
 
 

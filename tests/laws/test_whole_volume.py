@@ -68,12 +68,14 @@ def test_it_is_what_waterz_finds(whole: tuple[str, MemoryStore]) -> None:
     numbers = (np.searchsorted(names, one.arrays["fragments"]) + 1).astype(np.uint64)
     theirs = [by_waterz(one.affinities, numbers, scoring)]
     if scoring == "mean":
-        print(apart(ours, theirs[0])); assert apart(ours, theirs[0]) < 0.01
+        print(apart(ours, theirs[0]))
+        assert apart(ours, theirs[0]) < 0.01
         return
     order = np.random.default_rng(0).permutation(names.size + 1).astype(np.uint64)
     theirs.append(by_waterz(one.affinities, order[numbers - np.uint64(1)] + np.uint64(1), scoring))
     own = max(apart(*pair) for pair in itertools.combinations(theirs, 2))
-    print(own, [apart(ours, t) for t in theirs]); assert min(apart(ours, their) for their in theirs) <= own + 0.05
+    print(own, [apart(ours, t) for t in theirs])
+    assert min(apart(ours, their) for their in theirs) <= own + 0.05
 
 
 def by_waterz(affinities: Array, numbers: Array, scoring: str) -> Array:
