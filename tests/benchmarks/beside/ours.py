@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -26,17 +27,25 @@ SAMPLED_EVERY = 0.1  # seconds
 
 
 @dataclass(frozen=True)
+class Cost:
+    """Of a whole command: seconds on the clock, and seconds of cores, of all its processes."""
+
+    wall: float
+    cores: float
+
+
+@dataclass(frozen=True)
 class Run:
     """A finished run.
 
     Attributes:
         out: its folder.
-        wall: seconds of the whole command.
+        cost: of the whole command.
         peaks: largest resident set of a worker's process per kind of step, in bytes.
     """
 
     out: Path
-    wall: float
+    cost: Cost
     peaks: dict[str, int]
 
     @property
@@ -74,16 +83,16 @@ def segment(affinities: Path, out: Path, *sets: str, workers: int, block: Zyx | 
     for change in [*sets, *([] if block is None else [f"block_shape={list(block)}"])]:
         words += ["--set", change]
     peaks: dict[str, int] = {}
-    wall = timed(words, lambda: _sample(out / "logs", peaks))
-    return Run(out, wall, peaks)
+    cost = timed(words, lambda: _sample(out / "logs", peaks))
+    return Run(out, cost, peaks)
 
 
-def timed(words: Sequence[str | Path], meanwhile: Callable[[], None] = lambda: None) -> float:
-    """Seconds that a command takes on one thread per process; `meanwhile` is called now and then.
+def timed(words: Sequence[str | Path], meanwhile: Callable[[], None] = lambda: None) -> Cost:
+    """What a command costs with one thread per process; `meanwhile` is called now and then.
 
     A command that fails ends the benchmark with what it said.
     """
-    started = time.monotonic()
+    started, before = time.monotonic(), _core_seconds()
     with subprocess.Popen(
         words,
         env={**os.environ, **ONE_THREAD},
@@ -98,7 +107,7 @@ def timed(words: Sequence[str | Path], meanwhile: Callable[[], None] = lambda: N
                 _, said = process.communicate(timeout=SAMPLED_EVERY)
     if process.returncode:
         sys.exit(f"{words} failed:\n{said}")
-    return time.monotonic() - started
+    return Cost(time.monotonic() - started, _core_seconds() - before)
 
 
 def files(folder: Path) -> int:
@@ -109,6 +118,12 @@ def files(folder: Path) -> int:
 def megavoxels(shape: Zyx) -> float:
     """Millions of voxels."""
     return math.prod(shape) / 1e6
+
+
+def _core_seconds() -> float:
+    """Of all processes that this one and its children have waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _sample(logs: Path, peaks: dict[str, int]) -> None:

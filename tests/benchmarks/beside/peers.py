@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beside.ours import timed
+from beside.ours import Cost, timed
 
 if TYPE_CHECKING:
     from cadseg.blocks import Zyx
@@ -18,15 +18,15 @@ VOLARA = ("volara==1.0.5", "daisy==1.2.3", "mwatershed==0.5.4", "funlib.persiste
 """What decides its speed; volara needs daisy 1, we need daisy 2."""
 
 
-def waterz(affinities: Path, out: Path, scoring: str) -> float:
-    """Seconds of the CAD paper's recipe."""
+def waterz(affinities: Path, out: Path, scoring: str) -> Cost:
+    """Cost of the CAD paper's recipe."""
     return timed([sys.executable, HERE / "waterz_peer.py", affinities, out, scoring])
 
 
-def volara(scratch: Path, affinities: Path, out: Path, block: Zyx) -> float:
-    """Seconds of volara with two workers; its imports are left out."""
-    timed([_volara(scratch), HERE / "volara_peer.py", affinities, out, *map(str, block)])
-    return float((out / "seconds").read_text())
+def volara(scratch: Path, affinities: Path, out: Path, block: Zyx) -> Cost:
+    """Cost of volara with two workers; seconds on the clock without its imports."""
+    cost = timed([_volara(scratch), HERE / "volara_peer.py", affinities, out, *map(str, block)])
+    return Cost(float((out / "seconds").read_text()), cost.cores)
 
 
 def _volara(scratch: Path) -> Path:

@@ -10,6 +10,10 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from beside.ours import Cost
 
 RESULTS = Path(__file__).resolve().parents[1] / "results.md"
 HEADING = "## Beside others"
@@ -28,10 +32,11 @@ class Table:
         self.rows.append((figure, value))
         print(f"{figure}: {value}", file=sys.stderr)
 
-    def add_speed(self, who: str, megavoxels: float, seconds: float, cores: int) -> None:
-        """Mvoxel/s of a command."""
-        self.speeds[who] = megavoxels / seconds / cores
-        self.add(f"{who}, Mvoxel/s", f"{megavoxels / seconds:.2f}")
+    def add_speed(self, who: str, megavoxels: float, cost: Cost, workers: int) -> None:
+        """Mvoxel/s of a command, and what it takes of the cores."""
+        self.speeds[who] = megavoxels / cost.wall / workers
+        self.add(f"{who}, Mvoxel/s", f"{megavoxels / cost.wall:.2f}")
+        self.add(f"{who}, core seconds per Mvoxel", f"{cost.cores / megavoxels:.2f}")
 
     def add_ratio(self, who: str, other: str) -> None:
         """How much faster `who` is per core, where both were measured."""

@@ -1,4 +1,8 @@
-"""How fast everyone is, step by step, and what the size of the volume changes about it."""
+"""How fast everyone is, step by step, and what the size of the volume changes about it.
+
+Seconds of blocks are those of the blocks' records: computing, reading and writing, and what the
+first block of a process waits for its imports.
+"""
 
 from __future__ import annotations
 
@@ -29,15 +33,15 @@ def warm(bench: Bench) -> None:
 def waterz(bench: Bench) -> None:
     """Both scorings."""
     for scoring in waterz_peer.SCORINGS:
-        seconds = peers.waterz(bench.affinities, bench.folder / f"waterz-{scoring}", scoring)
-        bench.table.add_speed(f"waterz, {scoring}", megavoxels(bench.crop), seconds, 1)
+        cost = peers.waterz(bench.affinities, bench.folder / f"waterz-{scoring}", scoring)
+        bench.table.add_speed(f"waterz, {scoring}", megavoxels(bench.crop), cost, 1)
 
 
 def volara(bench: Bench) -> None:
     """Two workers."""
     out = bench.folder / "volara"
-    seconds = peers.volara(bench.scratch, bench.affinities, out, VOLARA_BLOCK)
-    bench.table.add_speed("volara, two workers", megavoxels(bench.crop), seconds, 2)
+    cost = peers.volara(bench.scratch, bench.affinities, out, VOLARA_BLOCK)
+    bench.table.add_speed("volara, two workers", megavoxels(bench.crop), cost, 2)
     bench.table.add("volara, two workers: files", str(ours.files(out)))
 
 
@@ -51,7 +55,7 @@ def cadseg(bench: Bench) -> None:
     ):
         out = bench.folder / who.replace(", ", "-").replace(" ", "-")
         run = ours.segment(bench.affinities, out, *sets, workers=workers, block=bench.block)
-        table.add_speed(who, size, run.wall, workers)
+        table.add_speed(who, size, run.cost, workers)
         if workers == 1:
             for step, seconds in sorted(run.seconds.items()):
                 table.add(f"{who}: {step}, Mvoxel/s", f"{size / seconds:.1f}")
@@ -73,16 +77,16 @@ def scaling(bench: Bench) -> None:
         if alone and Grid(shape, Roi((0, 0, 0), shape), volumes.SHARD).count(0) >= PARALLEL:
             alone = False
             slow = ours.segment(affinities, bench.folder / name, workers=1)
-            table.add(f"{name}: two workers to one", f"{slow.wall / run.wall:.2f}")
+            table.add(f"{name}: two workers to one", f"{slow.cost.wall / run.cost.wall:.2f}")
             shutil.rmtree(slow.out)
     mean = sum(costs.values()) / len(costs)
     off = max(abs(cost / mean - 1) for cost in costs.values())
-    table.add("cost per voxel: largest deviation from the mean", f"{off:.1%}")
+    table.add("seconds of blocks per Mvoxel: largest deviation from the mean", f"{off:.1%}")
 
 
 def _describe(table: Table, name: str, run: Run, size: float) -> None:
-    table.add(f"{name}: core seconds per Mvoxel", f"{sum(run.seconds.values()) / size:.3f}")
-    table.add(f"{name}: Mvoxel/s, two workers", f"{size / run.wall:.2f}")
+    table.add_speed(f"{name}, two workers", size, run.cost, 2)
+    table.add(f"{name}: seconds of blocks per Mvoxel", f"{sum(run.seconds.values()) / size:.3f}")
     merges, seconds = run.top
     table.add(f"{name}: top level's share of merges, of time", f"{merges:.1%}, {seconds:.1%}")
     table.add(f"{name}: files", str(run.files))
