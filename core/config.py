@@ -74,6 +74,7 @@ class SegmentConfig(Strict):
     """Where the merge tree is cut, and how the segmentation is stored."""
 
     threshold: Unit
+    min_voxels: Annotated[int, Field(ge=0)]
     pyramid_levels: Annotated[int, Field(ge=0, le=16)]
 
 

@@ -121,7 +121,7 @@ def evaluate(segmentation: str, truth: str, roi: Roi | None = None) -> Scores:
 
 
 def compared(segmentation: str, truth: str, roi: Roi | None = None) -> Counts:
-    """Counts of two arrays, of which there is at least one; arguments and errors as above."""
+    """Counts of two arrays, in some of which the truth is not 0; arguments and errors as above."""
     with _labels(segmentation) as ours, _labels(truth) as theirs:
         if ours.shape != theirs.shape:
             raise VolumeError(
@@ -132,7 +132,7 @@ def compared(segmentation: str, truth: str, roi: Roi | None = None) -> Counts:
         grid = Grid(zyx(ours.shape), domain, BLOCK)
         boxes = (grid.block(0, cell).write for cell in grid.cells(0))
         counts = total(contingency(ours.read(box), theirs.read(box)) for box in boxes)
-    if not counts.voxels.size:
+    if not counts.truth.any():
         raise VolumeError(f"ground truth {truth}: is 0 in all of {domain}, so nothing is compared")
     return counts
 
@@ -143,15 +143,14 @@ def renamed(counts: Counts, ids: Array, segments: Array) -> Counts:
 
 
 def contingency(segmentation: Array, truth: Array) -> Counts:
-    """Voxels per pair of ids, where the truth is not 0."""
+    """Voxels per pair of ids."""
     assert segmentation.shape == truth.shape, f"{segmentation.shape} against {truth.shape}"
     s, g = segmentation.ravel().astype(np.uint64), truth.ravel().astype(np.uint64)
     # Neighbours along x mostly share their pair: counting runs is some 20 times less to sort.
     change = np.flatnonzero((s[1:] != s[:-1]) | (g[1:] != g[:-1])) + 1
     begin = np.concatenate([np.zeros(min(1, s.size), np.int64), change])
     length = np.diff(begin, append=s.size)
-    known = g[begin] != 0
-    return _joined(s[begin][known], g[begin][known], length[known])
+    return _joined(s[begin], g[begin], length)
 
 
 def total(parts: Iterable[Counts]) -> Counts:
@@ -168,9 +167,11 @@ def total(parts: Iterable[Counts]) -> Counts:
 
 def scores(counts: Counts) -> Scores:
     """Scores that follow from counts; they do not depend on what the ids are."""
-    pairs, n = counts.voxels, int(counts.voxels.sum())
-    segments, segment = _sizes(counts.segment, pairs)
-    neurons, neuron = _sizes(counts.truth, pairs)
+    known = counts.truth != 0
+    pairs = counts.voxels[known]
+    n = int(pairs.sum())
+    segments, segment = _sizes(counts.segment[known], pairs)
+    neurons, neuron = _sizes(counts.truth[known], pairs)
     both, ours, theirs = (_squares(sizes) - n for sizes in (pairs, segments, neurons))
     return Scores(
         voi_split=math.fsum(pairs * np.log2(neurons[neuron] / pairs)) / n,

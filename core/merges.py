@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cadseg.agglomerate import Merges
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
+Voxels = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def cut(merges: Merges, above: tuple[Ids, Ids], *, threshold: int, half: int) -> tuple[Ids, Ids]:
@@ -35,15 +36,44 @@ def cut(merges: Merges, above: tuple[Ids, Ids], *, threshold: int, half: int) ->
         threshold: smallest score that holds, from `scores.at_least`.
         half: from `scores.half_bits`.
     """
-    holds = scores(merges.sum, merges.count, half) >= np.uint64(threshold)
+    holds = holding(merges, threshold=threshold, half=half)
     fragment, parent = merges.fragment[holds], merges.parent[holds]
     order = np.argsort(fragment)
     fragment, parent = fragment[order], parent[order]
-    segment = lookup(follow(fragment, fragment, parent), *above)
-    fragments = np.concatenate((fragment, above[0]))
-    segments = np.concatenate((segment, above[1]))
+    return completed((fragment, follow(fragment, fragment, parent)), above)
+
+
+def completed(joins: tuple[Ids, Ids], above: tuple[Ids, Ids]) -> tuple[Ids, Ids]:
+    """What clusters of a block become: in it, by `joins`, and `above` it; sorted."""
+    fragments = np.concatenate((joins[0], above[0]))
+    segments = np.concatenate((lookup(joins[1], *above), above[1]))
     order = np.argsort(fragments)
     return fragments[order], segments[order]
+
+
+def holding(merges: Merges, *, threshold: int, half: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which merges a cut keeps."""
+    return np.asarray(scores(merges.sum, merges.count, half) >= np.uint64(threshold))
+
+
+def smaller_sides(merges: Merges, clusters: Ids, voxels: Voxels) -> Voxels:
+    """Voxels of the smaller side of each merge of a block.
+
+    Args:
+        merges: best first.
+        clusters: sorted, all that merge.
+        voxels: that each has, before; and, once this is done, after all merges.
+    """
+    fragment, parent = (np.searchsorted(clusters, ids) for ids in (merges.fragment, merges.parent))
+    return np.asarray(_smaller_sides(fragment, parent, voxels))
+
+
+def components(u: Ids, v: Ids) -> tuple[Ids, Ids]:
+    """Ids that edges connect to a smaller one, sorted, and the smallest that they lead to."""
+    ids, ends = np.unique(np.concatenate((u, v)), return_inverse=True)
+    smallest = _rooted(ends[: u.size], ends[u.size :], ids.size)
+    others = np.flatnonzero(smallest != np.arange(ids.size))
+    return ids[others], ids[smallest[others]]
 
 
 def relabelled(fragments: Ids, table: tuple[Ids, Ids]) -> Ids:
@@ -82,3 +112,30 @@ def _relabelled(fragments, keys, values):  # type: ignore[no-untyped-def]
                     after = values[slot] if keys[slot] != 0 else fragment
                 out[z, y, x] = after
     return out
+
+
+@nb.njit(nogil=True, cache=True)
+def _smaller_sides(fragment, parent, voxels):  # type: ignore[no-untyped-def]
+    out = np.empty(fragment.size, np.int64)
+    for i in range(fragment.size):
+        out[i] = min(voxels[fragment[i]], voxels[parent[i]])
+        voxels[parent[i]] += voxels[fragment[i]]
+    return out
+
+
+@nb.njit(nogil=True, cache=True)
+def _rooted(u, v, nodes):  # type: ignore[no-untyped-def]
+    """The smallest node that each is connected to."""
+    root = np.arange(nodes)
+    for i in range(u.size):
+        a, b = u[i], v[i]
+        while root[a] != a:
+            root[a] = root[root[a]]
+            a = root[a]
+        while root[b] != b:
+            root[b] = root[root[b]]
+            b = root[b]
+        root[max(a, b)] = min(a, b)
+    for node in range(nodes):  # a root is smaller than its node, so it is done
+        root[node] = root[root[node]]
+    return root

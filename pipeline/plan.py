@@ -45,6 +45,7 @@ PER_VOXEL = {  # bytes per voxel read, and per voxel written
     "fragments": (10, 14),
     "edges": (16, 5),
     "segment": (14, 14),
+    "weigh": (14, 0),
     "pyramid": (10, 10),
 }
 
@@ -94,6 +95,7 @@ TABLE_COUNTS = {
     "cut": 1,
     "segment": 2,
     "measure": 2,
+    "weigh": 3,
 }
 
 
@@ -225,6 +227,8 @@ def _moved(store: Store, step: Step) -> tuple[int, int]:
         return read * item, written * ID_BYTES
     if kind == "edges":
         return read * ID_BYTES + written * item, 0
+    if kind == "weigh":
+        return 0 if step.level else written * ID_BYTES, 0
     if kind in ("fragments", "segment"):
         return written * ID_BYTES, written * ID_BYTES
     if kind == "pyramid":
@@ -255,7 +259,7 @@ def _memory(store: Store, step: Step) -> int:
     written, _ = _voxels(store, step, (0, 0, 0))
     read, _ = _voxels(store, step, step.halo)
     budget = round(store.config.agglomerate.memory_gb * 1e9)
-    if kind in PER_VOXEL:
+    if kind in PER_VOXEL and not (kind == "weigh" and level):
         if kind == "pyramid":  # a shard at a time
             read = written = min(written, math.prod(grid.block_shape))
         per_read, per_written = PER_VOXEL[kind]
@@ -274,7 +278,7 @@ def _joining(store: Store, step: Step, kind: str) -> int:
     """Bytes where tables of a block's children, with rows along their faces, are joined."""
     _, nz, ny, nx = step.level, *_longest(store, step)
     sides, sections = 4 * nz * (ny + nx), 4 * ny * nx
-    if kind in ("cut", "measure"):
+    if kind in ("cut", "measure", "weigh"):
         return round(CROSSING * sides + CROSSING_SECTIONS * sections) * PER_ENTRY
     faces = sides + (sections if store.config.fragments.dimensions == 3 else 0)
     return round(ENTRIES * faces) * PER_ENTRY

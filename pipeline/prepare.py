@@ -95,10 +95,11 @@ def prepare(
     return Job(folder, run, redo, until)
 
 
-def recut(store: Store, threshold: float) -> Job:
-    """The run in `store`, with its merge tree cut at another threshold."""
+def recut(store: Store, threshold: float | None = None, min_voxels: int | None = None) -> Job:
+    """The run in `store`, with its merge tree cut by other numbers; None keeps what it has."""
     tree = store.config.model_dump(mode="json")
-    tree["segment"]["threshold"] = threshold
+    changes = {"threshold": threshold, "min_voxels": min_voxels}
+    tree["segment"] |= {key: value for key, value in changes.items() if value is not None}
     config = configs.from_tree(tree, str(store.out))
     _check_config(config)
     last, above = stages_of(store)[-1], stages_of(store)[-2].name

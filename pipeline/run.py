@@ -109,12 +109,18 @@ def segment(url: str, how: How | None = None, **request: object) -> Report:
     return execute(prepare(url, source="affinities", **request), how)  # type: ignore[arg-type]
 
 
-def relabel(out: Path, threshold: float, how: How | None = None) -> Report:
-    """Cut the merge tree of a finished run at another threshold; rewrites only the segmentation.
+def relabel(
+    out: Path,
+    threshold: float | None = None,
+    how: How | None = None,
+    *,
+    min_voxels: int | None = None,
+) -> Report:
+    """Cut the merge tree of a finished run by other numbers; rewrites only the segmentation.
 
     Needs the folder `out` alone: neither the volume, nor the weights, nor the kind of device.
     """
-    return execute(recut(with_tree(out), threshold), how)
+    return execute(recut(with_tree(out), threshold, min_voxels), how)
 
 
 def with_tree(out: Path) -> Store:
@@ -177,12 +183,10 @@ def _clear(job: Job) -> None:
 
 def leavings(job: Job, stage: Stage) -> list[Path]:
     """Folders of an earlier run that redoing `stage` deletes."""
-    steps = [step.name for step in stage.steps(job.store)]
     paths = [job.out / array for array in stage.arrays]
     paths += [job.store.table_folder(table) for table in stage.tables]
     for folder in ("records", "tracking", "logs/attempts"):
-        kinds = {step.partition("-")[0] for step in steps}
-        paths += [p for kind in kinds for p in (job.out / folder).glob(f"{kind}*")]
+        paths += [p for kind in stage.kinds for p in (job.out / folder).glob(f"{kind}*")]
     return [path for path in paths if path.exists()]
 
 

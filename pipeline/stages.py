@@ -31,7 +31,8 @@ class Stage:
         name: what ``--until`` and ``cadseg status`` call it.
         reads: config keys on which its result depends, beside what the stages before it read.
         arrays: of the run's folder that it writes.
-        tables: under ``graph/`` that it writes.
+        tables: that it writes.
+        kinds: of steps that it may have.
         steps: that do it.
     """
 
@@ -39,6 +40,7 @@ class Stage:
     reads: tuple[str, ...]
     arrays: tuple[str, ...]
     tables: tuple[str, ...]
+    kinds: tuple[str, ...]
     steps: Callable[[Store], list[Step]]
 
 
@@ -90,8 +92,13 @@ def _agglomerate(store: Store) -> list[Step]:
 
 def _segment(store: Store) -> list[Step]:
     top = store.grid.top
-    steps = _climbing("cut", "segment", range(top, 0, -1), before=f"agglomerate-{top}")
-    last = steps[-1].name if steps else f"agglomerate-{top}"
+    last = f"agglomerate-{top}"
+    steps = []
+    if store.config.segment.min_voxels:
+        steps = _climbing("weigh", "segment", range(top + 1), before=last)
+        last = steps[-1].name
+    steps += _climbing("cut", "segment", range(top, 0, -1), before=last)
+    last = steps[-1].name if steps else last
     levels = range(1, store.config.segment.pyramid_levels + 1)
     steps.append(_step("segment", "segment", after=(last,)))
     steps += _climbing("measure", "segment", range(1, top + 1), before="segment")
@@ -135,6 +142,7 @@ STAGES = (
         ),
         arrays=("affinities",),
         tables=(),
+        kinds=("predict",),
         steps=_predict,
     ),
     Stage(
@@ -142,21 +150,24 @@ STAGES = (
         reads=("fragments", "volume.mask"),
         arrays=("basins", "fragments"),
         tables=("basins", "exits", "entries", "pairs", "rim", "roots"),
+        kinds=("climb", "resolve", "settle", "fragments"),
         steps=_fragments,
     ),
-    Stage("edges", reads=(), arrays=(), tables=("edges", "faces"), steps=_edges),
+    Stage("edges", reads=(), arrays=(), tables=("edges", "faces"), kinds=("edges",), steps=_edges),
     Stage(
         "agglomerate",
         reads=("agglomerate.engine", "agglomerate.scoring", "agglomerate.min_affinity"),
         arrays=(),
         tables=("merges", "rows", "bins", "frozen"),
+        kinds=("agglomerate",),
         steps=_agglomerate,
     ),
     Stage(
         "segment",
         reads=("segment",),
         arrays=("segmentation",),
-        tables=("cut", "parts", "segments"),
+        tables=("cut", "ends", "joins", "parts", "segments", "voxels"),
+        kinds=("weigh", "cut", "segment", "measure", "pyramid"),
         steps=_segment,
     ),
 )

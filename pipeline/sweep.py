@@ -5,23 +5,23 @@ that a threshold only brings fragments together: from the highest to the lowest,
 one threshold and the next join rows of these counts. The scores are those of `relabel` followed by
 `evaluate`, threshold by threshold; the run stays as it is.
 
-The merges are held in memory, 40 bytes each, beside the counts.
+The merges are held in memory, some 90 bytes each, beside the counts.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg import scores, tables
+from cadseg import merges, scores, tables
 from cadseg.agglomerate import Merges
 from cadseg.errors import OutputError
 from cadseg.evaluate import Scores, compared, renamed
 from cadseg.evaluate import scores as scores_of
-from cadseg.merges import cut
+from cadseg.fragments import lookup
 from cadseg.pipeline import plot as picture
 from cadseg.pipeline.prepare import recut
 from cadseg.pipeline.run import with_tree
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cadseg.evaluate import Counts
+    from cadseg.fragments import Ids
     from cadseg.workers.store import Store
 
-COLUMNS = ("threshold", "voi_split", "voi_merge", "voi_sum", "arand")
+SCORES = ("threshold", "voi_split", "voi_merge", "voi_sum", "arand")
+MERGES = tuple(field.name for field in fields(Merges))
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ class Point:
 
     @property
     def row(self) -> tuple[float, ...]:
-        """What `COLUMNS` name."""
+        """What `SCORES` name."""
         values = {"threshold": self.threshold, "voi_sum": self.scores.voi_sum}
         values |= asdict(self.scores)
-        return tuple(values[name] for name in COLUMNS)
+        return tuple(values[name] for name in SCORES)
 
 
 def sweep(
@@ -56,6 +58,7 @@ def sweep(
     thresholds: Sequence[float],
     truth: str,
     *,
+    min_voxels: int | None = None,
     plot: Path | None = None,
     table: Path | None = None,
 ) -> list[Point]:
@@ -65,6 +68,7 @@ def sweep(
         out: folder of a run whose merge tree is finished.
         thresholds: affinities, 0..1.
         truth: as in `evaluate`.
+        min_voxels: as in `relabel`.
         plot: picture to make of the scores.
         table: CSV file to write them to.
 
@@ -75,17 +79,18 @@ def sweep(
     store = with_tree(out)
     falling = sorted(set(thresholds), reverse=True)
     for threshold in falling:
-        recut(store, threshold)
+        store = recut(store, threshold, min_voxels).store
     _check(plot, table)
     counts = compared(str(out / "fragments"), truth)
-    found = map(scores_of, _cuts(store, counts, falling))
+    cuts = _cuts(store, counts, falling, store.config.segment.min_voxels)
+    found = map(scores_of, cuts)
     points = [Point(*pair) for pair in zip(falling, found, strict=True)][::-1]
     if table is not None:
-        lines = [",".join(map(str, row)) for row in (COLUMNS, *(p.row for p in points))]
+        lines = [",".join(map(str, row)) for row in (SCORES, *(p.row for p in points))]
         tables.replace(table, "".join(f"{line}\n" for line in lines).encode())
     if plot is not None:
         rows = np.array([point.row for point in points])
-        tables.replace(plot, picture.drawn(rows, COLUMNS, points.index(best(points))))
+        tables.replace(plot, picture.drawn(rows, SCORES, points.index(best(points))))
     return points
 
 
@@ -105,31 +110,33 @@ def _check(plot: Path | None, table: Path | None) -> None:
         picture.check(plot)
 
 
-def _cuts(store: Store, counts: Counts, falling: Sequence[float]) -> Iterator[Counts]:
+def _cuts(
+    store: Store, counts: Counts, falling: Sequence[float], min_voxels: int
+) -> Iterator[Counts]:
     """The counts at each threshold."""
     dtype = store.affinity_dtype
-    half = scores.half_bits(dtype)
-    nothing = np.empty(0, np.uint64), np.empty(0, np.uint64)
-    merges, score = _rising(store, scores.at_least(falling[-1], dtype), half)
+    score, u, v = _rising(store, counts, min_voxels)
     end = score.size
     for threshold in falling:
         begin = int(np.searchsorted(score, np.uint64(scores.at_least(threshold, dtype))))
-        # none of their clusters has ended at a higher score, so they are segments by now
-        band = Merges(**{name: column[begin:end] for name, column in merges.items()})
-        counts = renamed(counts, *cut(band, nothing, threshold=0, half=half))
+        joins = merges.components(u[begin:end], v[begin:end])
+        u, v = lookup(u[:begin], *joins), lookup(v[:begin], *joins)
+        counts = renamed(counts, *joins)
         yield counts
         end = begin
 
 
-def _rising(store: Store, least: int, half: int) -> tuple[dict[str, np.ndarray[Any, Any]], Any]:
-    """All merges with a score of at least `least`, lowest first, and their scores."""
+def _rising(store: Store, counts: Counts, min_voxels: int) -> tuple[Ids, Ids, Ids]:
+    """Scores of all merges, lowest first, and their contacts; small sides merge above all."""
     parts = []
-    for level in range(store.grid.top + 1):
-        for cell in store.grid.cells(level):
-            part = store.read_table("merges", level, cell)
-            holds = scores.scores(part["sum"], part["count"], half) >= np.uint64(least)
-            parts.append({name: column[holds] for name, column in part.items()})
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    score = scores.scores(whole["sum"], whole["count"], half)
+    for level in range(store.grid.top + 1):  # what a merge builds on stands before it
+        parts += [store.read_table("merges", level, cell) for cell in store.grid.cells(level)]
+    tree = Merges(**{name: np.concatenate([part.pop(name) for part in parts]) for name in MERGES})
+    score = scores.scores(tree.sum, tree.count, scores.half_bits(store.affinity_dtype))
+    if min_voxels:
+        fragments, begin = np.unique(counts.segment, return_index=True)
+        voxels = np.add.reduceat(counts.voxels, begin)
+        smaller = merges.smaller_sides(tree, fragments, voxels)
+        score[smaller < min_voxels] = np.iinfo(np.uint64).max
     order = np.argsort(score)
-    return {name: column[order] for name, column in whole.items()}, score[order]
+    return score[order], tree.key_u[order], tree.key_v[order]

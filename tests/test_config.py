@@ -148,7 +148,7 @@ def test_the_last_set_wins() -> None:
     ("override", "sentence"),
     [
         ("segment.threshold", "no '='"),
-        ("segment.treshold=1", "accepted are threshold, pyramid_levels"),
+        ("segment.treshold=1", "accepted are threshold, min_voxels, pyramid_levels"),
         ("treshold=1", "accepted are block_shape, volume"),
         ("segment.threshold.x=1", "there is no key segment.threshold.x"),
         ("a.b.c=1", "there is no key a.b.c"),

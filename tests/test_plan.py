@@ -41,6 +41,7 @@ def job_of(folder: Path, shape: Zyx, *changes: str, written: bool = False) -> Jo
 def test_a_plan_counts_what_a_run_then_does(tmp_path: Path) -> None:
     """Blocks of every step, and files at the end, are those of the finished run."""
     changes = ("block_shape=[4, 16, 32]", "volume.roi=[[0, 9], [8, 40], [0, 50]]")
+    changes += ("segment.min_voxels=9",)  # all steps that there are
     job = job_of(tmp_path, SHAPE, *changes, written=True)
     planned = plan(job)
     execute(job, How(serial=True))

@@ -154,6 +154,18 @@ def test_relabel_there_and_back(done: Path, whole: Path) -> None:
     assert real.differing(done, whole) == []
 
 
+def test_relabel_joins_small_segments(affs: Path, done: Path, whole: Path, tmp_path: Path) -> None:
+    """Cutting with another smallest size gives a run with that size, and back again the first."""
+    run.relabel(done, how=real.HERE, min_voxels=80)
+    fresh = real.segment(affs, tmp_path / "fresh.zarr", "segment.min_voxels=80").out
+    assert real.differing(done, fresh) == []
+    assert real.differing(done, whole)
+    run.relabel(done, how=real.HERE, min_voxels=0)
+    assert real.differing(done, whole) == []
+    run.relabel(done, how=real.HERE, min_voxels=80)
+    assert real.differing(done, fresh) == []
+
+
 def test_relabel_needs_the_folder_alone(affs: Path, tmp_path: Path) -> None:
     """A tree can be cut elsewhere when the volume has gone."""
     copy = Path(shutil.copytree(affs, tmp_path / "copy.zarr"))

@@ -55,6 +55,7 @@ def everything(folder: Path) -> dict[str, bytes | None]:
     [
         ("agglomerate.scoring=median",),
         ("agglomerate.scoring=mean", "block_shape=[6, 42, 48]"),
+        ("agglomerate.scoring=mean", "segment.min_voxels=60"),
         ("agglomerate.scoring=mean", "volume.roi=[[1, 6], [5, 30], [20, 47]]"),
     ],
 )
@@ -72,6 +73,17 @@ def test_a_sweep_is_relabel_and_evaluate(
         run.relabel(out, point.threshold, real.HERE)
         assert point.scores == evaluate.evaluate(str(out), truth)
     assert len({point.scores.voi_sum for point in points}) == len(points)
+
+
+def test_a_sweep_for_other_small_segments(folder: Path, tmp_path: Path) -> None:
+    """With another smallest size the scores are those of the run relabelled with both numbers."""
+    out, truth = shutil.copytree(folder / "o.zarr", tmp_path / "o.zarr"), folder / "truth.h5"
+    before = sweep(out, [0.5, 0.8], f"{truth}:labels")
+    points = sweep(out, [0.5, 0.8], f"{truth}:labels", min_voxels=100)
+    assert [point.scores for point in points] != [point.scores for point in before]
+    for point in points:
+        run.relabel(out, point.threshold, real.HERE, min_voxels=100)
+        assert point.scores == evaluate.evaluate(str(out), f"{truth}:labels")
 
 
 def test_the_command_shows_writes_and_draws(folder: Path, tmp_path: Path) -> None:
@@ -121,7 +133,8 @@ def test_a_range_is_meant_as_written(text: str, expected: list[float]) -> None:
 TRUTH = "--ground-truth=truth.h5:labels"
 SWEEP = ("relabel", "o.zarr", f"--sweep={RANGE}", TRUTH)
 CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "neither": (SWEEP[:2], ("--threshold", "--sweep")),
+    "neither": (SWEEP[:2], ("--threshold", "--min-voxels", "--sweep")),
+    "fewer than none": ((*SWEEP[:2], "--min-voxels=-1"), ("segment.min_voxels is -1", "0")),
     "both": ((*SWEEP, "--threshold=0.5"), ("--threshold", "--sweep")),
     "no truth": (SWEEP[:3], ("--ground-truth",)),
     "truth for one": ((*SWEEP[:2], "--threshold=0.5", TRUTH), ("--ground-truth", "--sweep")),

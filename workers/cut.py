@@ -24,20 +24,25 @@ def run(block: Block, store: Store) -> dict[str, int]:
 
 def cut_of(block: Block, store: Store) -> tuple[Ids, Ids]:
     """Sorted (fragment, segment) of the clusters of a block that end in another."""
+    if store.config.segment.min_voxels:
+        joins = store.read_table("joins", block.level, block.cell)
+        known = store.read_table("ends", block.level, block.cell)["component"]
+        above = _above(block, store, known)
+        return merges.completed((joins["fragment"], joins["component"]), above)
+    rows = store.read_table("rows", block.level, block.cell, ("u", "v"))
+    frozen = store.read_table("frozen", block.level, block.cell)["fragment"]
     return merges.cut(
         Merges(**store.read_table("merges", block.level, block.cell)),
-        _above(block, store),
+        _above(block, store, np.concatenate((rows["u"], rows["v"], frozen))),
         threshold=scores.at_least(store.config.segment.threshold, store.affinity_dtype),
         half=scores.half_bits(store.affinity_dtype),
     )
 
 
-def _above(block: Block, store: Store) -> tuple[Ids, Ids]:
+def _above(block: Block, store: Store, known: Ids) -> tuple[Ids, Ids]:
     """The cut of the block above, as far as it concerns clusters that this block handed up."""
     if block.level == store.grid.top:
         return np.empty(0, np.uint64), np.empty(0, np.uint64)
     table = store.read_table("cut", block.level + 1, store.grid.parent(block.cell))
-    rows = store.read_table("rows", block.level, block.cell)
-    frozen = store.read_table("frozen", block.level, block.cell)["fragment"]
-    ours = np.isin(table["fragment"], np.concatenate((rows["u"], rows["v"], frozen)))
+    ours = np.isin(table["fragment"], known)
     return table["fragment"][ours], table["segment"][ours]

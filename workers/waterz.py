@@ -28,6 +28,7 @@ def run(block: Block, store: Store) -> dict[str, int]:
     at_top = block.level == store.grid.top
     merges, left = (forest, nothing) if at_top else (nothing, forest)
     rows = {"u": left.key_u, "v": left.key_v, "sum": left.sum, "count": left.count}
+    rows |= {"key_u": left.key_u, "key_v": left.key_v}
     store.write_table("merges", block, vars(merges))
     store.write_table("rows", block, rows)
     store.write_table("frozen", block, vars(frozen_in(block, store)))
@@ -40,7 +41,7 @@ def _parts(block: Block, store: Store) -> list[Contacts]:
     if block.level == 0:
         return [_contacts(block, store)]
     return [
-        Contacts(**store.read_table("rows", block.level - 1, cell))
+        Contacts(**store.read_table("rows", block.level - 1, cell, ("u", "v", "sum", "count")))
         for cell in store.grid.children(block.level, block.cell)
     ]
 

@@ -24,6 +24,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command("relabel")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--threshold", type=float, help="Affinity, 0..1.")
+@click.option("--min-voxels", type=int, help="Smaller segments join their best neighbour.")
 @click.option("--sweep", metavar="LOW:HIGH:STEP", help="Only score these thresholds.")
 @click.option("--ground-truth", metavar="TRUTH", help="Of a sweep: Zarr array, FILE.h5:DATASET.")
 @click.option("--plot", metavar="FILE.png", type=FILE, help="Of a sweep: draw its scores.")
@@ -32,6 +33,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 def command(
     out: Path,
     threshold: float | None,
+    min_voxels: int | None,
     sweep: str | None,
     ground_truth: str | None,
     plot: Path | None,
@@ -43,32 +45,40 @@ def command(
     With --sweep nothing is rewritten: the scores of each threshold against the ground truth are
     shown, the best one marked.
     """
-    if (threshold is None) == (sweep is None):
-        raise click.UsageError("accepted is either --threshold or --sweep")
     if sweep is None:
         if (ground_truth, plot, table) != (None, None, None):
             raise click.UsageError("--ground-truth, --plot and --table belong to --sweep")
-        assert threshold is not None
-        _relabel(out, threshold, how())
+        if threshold is None and min_voxels is None:
+            raise click.UsageError("accepted is --threshold, --min-voxels, or --sweep")
+        _relabel(out, threshold, min_voxels, how())
+    elif threshold is not None:
+        raise click.UsageError("accepted is either --threshold or --sweep")
     elif ground_truth is None:
         raise click.UsageError("--sweep needs --ground-truth")
     else:
-        _sweep(out, thresholds(sweep), ground_truth, plot, table)
+        _sweep(out, thresholds(sweep), ground_truth, min_voxels, plot, table)
 
 
-def _relabel(out: Path, threshold: float, how: How) -> None:
+def _relabel(out: Path, threshold: float | None, min_voxels: int | None, how: How) -> None:
     from cadseg.pipeline.run import relabel
 
-    report = relabel(out, threshold, how)
+    report = relabel(out, threshold, how, min_voxels=min_voxels)
     for warning in report.warnings:
         click.echo(f"Warning: {warning}", err=True)
     click.echo(report.segmentation)
 
 
-def _sweep(out: Path, at: list[float], truth: str, plot: Path | None, table: Path | None) -> None:
+def _sweep(
+    out: Path,
+    at: list[float],
+    truth: str,
+    min_voxels: int | None,
+    plot: Path | None,
+    table: Path | None,
+) -> None:
     from cadseg.pipeline.sweep import best, sweep
 
-    points = sweep(out, at, truth, plot=plot, table=table)
+    points = sweep(out, at, truth, min_voxels=min_voxels, plot=plot, table=table)
     click.echo("  threshold  VOI split  VOI merge    VOI sum      ARAND")
     marked = best(points)
     for point in points:

@@ -41,6 +41,7 @@ class Case:
     sigma: float = 0.5
     floor: float = 0.1
     threshold: float = 0.5
+    min_voxels: int = 0
 
     @property
     def domain(self) -> Roi:
@@ -82,6 +83,7 @@ class Case:
                 f"agglomerate.scoring={self.scoring}",
                 f"agglomerate.min_affinity={self.floor}",
                 f"segment.threshold={self.threshold}",
+                f"segment.min_voxels={self.min_voxels}",
             ),
             roi=self.roi,
             mask=self.mask(),
@@ -119,6 +121,7 @@ def cases(draw: st.DrawFn, largest: Zyx = (4, 12, 14)) -> Case:
         sigma=draw(st.sampled_from([0.1, 0.5, 1.0])),
         floor=floor,
         threshold=draw(st.sampled_from([t for t in (0.0, 0.3, 0.5, 0.9, 1.0) if t >= floor])),
+        min_voxels=draw(st.sampled_from([0, 0, 1, 3, 10, 50])),
     )
 
 

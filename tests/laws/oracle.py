@@ -242,3 +242,20 @@ def segments(ids: Array, merges: list[Merge]) -> Array:
         return fragment
 
     return np.array([root(f) for f in ids.ravel().tolist()], np.uint64).reshape(ids.shape)
+
+
+def cut(ids: Array, merges: list[Merge], threshold: Fraction, min_voxels: int) -> Array:
+    """Fragments as segments: what is connected by the contacts of the merges that hold.
+
+    A merge holds at `threshold`, in the affinities' units, and where a side is small.
+    """
+    names, counts = np.unique(ids, return_counts=True)
+    size = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    name = {fragment: fragment for fragment in size}
+    for fragment, parent, u, v, *score in merges:
+        holds = Fraction(*score) >= threshold or min(size[fragment], size[parent]) < min_voxels
+        size[parent] += size[fragment]
+        if holds:
+            low, high = sorted((name[u], name[v]))
+            name = {f: low if now == high else now for f, now in name.items()}
+    return np.array([name[f] for f in ids.ravel().tolist()], np.uint64).reshape(ids.shape)

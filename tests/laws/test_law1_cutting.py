@@ -35,13 +35,12 @@ def literal(case: Case) -> dict[str, Array]:
     ids = oracle.fragments(field, domain.begin, case.shape, inside, case.dimensions)
     graph = oracle.edges(affinities, ids)
     merges = oracle.greedy(graph, case.scoring, case.lowest)
-    threshold = Fraction(str(case.threshold)) * 255
-    holds = [merge for merge in merges if Fraction(*merge[-2:]) >= threshold]
+    segments = oracle.cut(ids, merges, Fraction(str(case.threshold)) * 255, case.min_voxels)
     return {
         "fragments": placed(ids, case),
         "edges": rows([(*pair, *contact) for pair, contact in graph.items()], 5),
         "merges": rows(merges, 6),
-        "segmentation": placed(oracle.segments(ids, holds), case),
+        "segmentation": placed(segments, case),
     }
 
 
