@@ -16,7 +16,7 @@ import numba as nb
 import numpy as np
 
 from cadseg.blocks import Roi, Zyx, open_sides
-from cadseg.hashing import grown, slot_of
+from cadseg.fragments import within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cadseg.tables import Table
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
+Numbers = np.ndarray[Any, np.dtype[np.uint32]]
 
 LOWER, UPPER = ("z0", "y0", "x0"), ("z1", "y1", "x1")
 VALUES = ("voxels", *LOWER, *UPPER, "fragments")  # int64, so that differences can be negative
@@ -35,20 +36,24 @@ JOINED: dict[str, np.ufunc] = {
 }
 
 
-def measured(fragments: Ids, segments: Ids, begin: Zyx, shape: Zyx) -> Table:
+def measured(numbers: Numbers, fragments: Ids, segments: Ids, write: Roi, shape: Zyx) -> Table:
     """Rows of the segments of a block.
 
     Args:
-        fragments: [z, y, x] uint64.
-        segments: what they became, [z, y, x] uint64.
-        begin: first voxel of the block.
+        numbers: [z, y, x] uint32 of its basins, 0 for none.
+        fragments: uint64 by number, that which the basin is part of; 0 for 0.
+        segments: uint64 by number, that which the fragment became; 0 for 0.
+        write: box of the block.
         shape: of the whole volume.
     """
-    origin, full = np.array(begin, np.int64), np.array(shape, np.int64)
-    segment, values = _measured(fragments, segments, origin, full)
-    order = np.argsort(segment)
-    columns = zip(VALUES, values[order].T, strict=True)
-    return {"segment": segment[order]} | {name: column.copy() for name, column in columns}
+    values = _measured(numbers, fragments.size)
+    values[:, 1:4] += write.begin
+    values[:, 4:7] += write.begin
+    ids, first = np.unique(fragments, return_index=True)  # basins can be parts of one fragment
+    values[first, 7] = (ids != 0) & within(ids, write, shape)
+    here = np.flatnonzero(values[:, 0])
+    columns = zip(VALUES, values[here].T, strict=True)
+    return joined([{"segment": segments[here]} | dict(columns)])
 
 
 def joined(parts: Sequence[Table]) -> Table:
@@ -71,42 +76,24 @@ def complete(table: Table, write: Roi, domain: Roi) -> np.ndarray[Any, np.dtype[
 
 
 @nb.njit(nogil=True, cache=True)
-def _measured(fragments, segments, origin, full):  # type: ignore[no-untyped-def]
-    """Segments in order of appearance, and their values [row, value]."""
-    nz, ny, nx = fragments.shape
-    keys, rows = np.zeros(1024, np.uint64), np.zeros(1024, np.int64)
-    names, values = np.empty(512, np.uint64), np.empty((512, 8), np.int64)
-    size = 0
-    known, row = np.uint64(0), 0
+def _measured(numbers, size):  # type: ignore[no-untyped-def]
+    """Voxels of each number, the box around them, and room for one value more."""
+    nz, ny, nx = numbers.shape
+    values = np.zeros((size, 8), np.int64)
     for z in range(nz):
         for y in range(ny):
-            first = ((z + origin[0]) * full[1] + y + origin[1]) * full[2] + origin[2] + 1
             x = 0
             while x < nx:
-                fragment, segment, begin = fragments[z, y, x], segments[z, y, x], x
-                while x < nx and fragments[z, y, x] == fragment:
+                number, begin = numbers[z, y, x], x
+                while x < nx and numbers[z, y, x] == number:
                     x += 1
-                if segment == 0:
+                if number == 0:
                     continue
-                if segment != known:
-                    known = segment
-                    slot = slot_of(keys, segment)
-                    if keys[slot] == 0:
-                        keys[slot], rows[slot], names[size] = segment, size, segment
-                        values[size] = (0, full[0], full[1], full[2], 0, 0, 0, 0)
-                        size += 1
-                    row = rows[slot]
-                    if size == names.size:
-                        keys, rows = grown(keys, rows)
-                        names = np.append(names, np.empty_like(names))
-                        values = np.append(values, np.empty_like(values)).reshape(-1, 8)
-                own = values[row]
+                own = values[number]
+                if own[0] == 0:
+                    own[1], own[2], own[3] = z, y, begin
                 own[0] += x - begin
-                own[1] = min(own[1], z + origin[0])
-                own[2] = min(own[2], y + origin[1])
-                own[3] = min(own[3], begin + origin[2])
-                own[4] = max(own[4], z + origin[0] + 1)
-                own[5] = max(own[5], y + origin[1] + 1)
-                own[6] = max(own[6], x + origin[2])
-                own[7] += first + begin <= np.int64(fragment) < first + x
-    return names[:size], values[:size]
+                own[2] = min(own[2], y)
+                own[3] = min(own[3], begin)
+                own[4], own[5], own[6] = z + 1, max(own[5], y + 1), max(own[6], x)
+    return values

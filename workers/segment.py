@@ -1,13 +1,14 @@
-"""Fragments of a block and its cut → segments, and the rows that describe them."""
+"""Basins of a block and its cut → segments, and the rows that describe them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cadseg.merges import relabelled
+from cadseg.fragments import lookup
 from cadseg.segments import measured
 from cadseg.workers.cut import cut_of
 from cadseg.workers.measure import write
+from cadseg.workers.settle import names_of
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write level 0 of `segmentation`, and the tables `segments` and `parts`, of the block."""
-    fragments = store.read("fragments", block.write)
-    segments = relabelled(fragments, cut_of(block, store))
-    store.write("segmentation/0", block, segments)
-    return write(block, store, measured(fragments, segments, block.write.begin, store.grid.shape))
+    fragments = names_of(block, store)
+    segments = lookup(fragments, *cut_of(block, store))
+    numbers = store.read("basins", block.write)
+    store.write("segmentation/0", block, segments.take(numbers))
+    rows = measured(numbers, fragments, segments, block.write, store.grid.shape)
+    return write(block, store, rows)

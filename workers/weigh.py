@@ -15,6 +15,7 @@ from cadseg import merges, scores
 from cadseg.agglomerate import Merges
 from cadseg.fragments import lookup
 from cadseg.segments import measured
+from cadseg.workers.settle import names_of
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
@@ -52,8 +53,8 @@ def run(block: Block, store: Store) -> dict[str, int]:
 def _voxels(block: Block, store: Store) -> tuple[Ids, Voxels]:
     """Sorted clusters that may merge in the block, and how large each is before."""
     if block.level == 0:
-        fragments = store.read("fragments", block.write)
-        rows = measured(fragments, fragments, block.write.begin, store.grid.shape)
+        names, numbers = names_of(block, store), store.read("basins", block.write)
+        rows = measured(numbers, names, names, block.write, store.grid.shape)
         return rows["segment"], rows["voxels"]
     fragment, voxels = _of_children("voxels", block, store)
     clusters, place = np.unique(fragment, return_inverse=True)

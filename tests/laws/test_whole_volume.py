@@ -61,7 +61,7 @@ def test_cutting_it_changes_nothing(whole: tuple[str, MemoryStore], block_shape:
 
 
 def test_it_is_what_waterz_finds(whole: tuple[str, MemoryStore]) -> None:
-    """The mean's few ties move next to nothing; the median's no more than waterz' own order does."""
+    """The mean's few ties move next to nothing; the median's no more than waterz' order does."""
     scoring, one = whole
     ours = one.arrays["segmentation/0"]
     names = np.unique(one.arrays["fragments"])
