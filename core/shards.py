@@ -53,7 +53,11 @@ def inner_shape(shard: Zyx) -> Zyx:
 
 
 def encode(
-    data: np.ndarray[Any, Any], inner: Sequence[int], shard: Sequence[int], codec: str
+    data: np.ndarray[Any, Any],
+    inner: Sequence[int],
+    shard: Sequence[int],
+    codec: str,
+    names: np.ndarray[Any, Any] | None = None,
 ) -> bytes:
     """The file of one shard whose voxels are `data`; empty where all of them are 0.
 
@@ -63,6 +67,7 @@ def encode(
         inner: shape of an inner chunk.
         shard: shape of a shard, a multiple of `inner` per axis.
         codec: SMALL or FAST.
+        names: what to write for each number in `data`, 0 for 0; None to write `data` as it is.
     """
     counts = tuple(s // i for s, i in zip(shard, inner, strict=True))
     index = np.full((*counts, 2), _EMPTY, "<u8")
@@ -72,6 +77,8 @@ def encode(
         box = tuple(slice(c * i, (c + 1) * i) for c, i in zip(cell, inner, strict=True))
         part = data[box]
         if part.any():
+            if names is not None:
+                part = names[part]  # while the chunk is in the processor's cache
             parts.append(_compress(_padded(part, inner), codec))
             index[cell] = offset, len(parts[-1])
             offset += len(parts[-1])

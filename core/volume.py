@@ -168,21 +168,23 @@ class OutputArray:
             return volume.read(roi)
         return out
 
-    def write(self, cover: Roi, data: Array) -> int:
+    def write(self, cover: Roi, data: Array, names: Array | None = None) -> int:
         """Replace the shards that make up `cover`, each as one file; returns their checksum.
 
         Args:
             cover: whole shards, clipped to the volume.
-            data: all voxels of `cover`, in the array's own type.
+            data: all voxels of `cover`, in the array's own type; or numbers of what they are.
+            names: by number, what is written; 0 for 0.
         """
         checksum = 0
         volume = self.volume
         lead = volume.shape[:-3]
-        assert data.dtype == volume.dtype, f"{self.folder}: {data.dtype} is not {volume.dtype}"
+        dtype = (data if names is None else names).dtype
+        assert dtype == volume.dtype, f"{self.folder}: {dtype} is not {volume.dtype}"
         assert data.shape == (*lead, *cover.shape), f"{self.folder}: {data.shape} at {cover}"
         for cell, voxels in shards.cells(cover, zyx(self.shard[-3:]), volume.extent):
             part = data[(..., *voxels.slices(cover.begin))]
-            content = shards.encode(part, volume.chunks, self.shard, self.codec)
+            content = shards.encode(part, volume.chunks, self.shard, self.codec, names)
             checksum = zlib.crc32(content, checksum)
             if content:
                 tables.replace(self._path(cell), content)

@@ -14,5 +14,5 @@ if TYPE_CHECKING:
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write `fragments` of the block."""
     names = names_of(block, store)
-    store.write("fragments", block, names.take(store.read("basins", block.write)))
+    store.write("fragments", block, store.read("basins", block.write), names)
     return {"basins": names.size - 1}

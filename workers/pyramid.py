@@ -13,7 +13,11 @@ import numpy as np
 from cadseg.blocks import Block, Roi, pieces, zyx
 
 if TYPE_CHECKING:
+    from cadseg.blocks import Zyx
     from cadseg.workers.store import Store
+
+PIECE: Zyx = (16, 256, 256)
+"""Voxels of the level below that are read at a time: whole inner chunks, where blocks have them."""
 
 
 def run(block: Block, store: Store) -> dict[str, int]:
@@ -26,15 +30,13 @@ def run(block: Block, store: Store) -> dict[str, int]:
     )
     for shard in pieces(Roi(begin, end), store.grid.block_shape):
         data = np.empty(shard.shape, np.uint64)
-        # voxels of one shard of the level below at a time
-        share = zyx(max(1, n // s) for n, s in zip(store.grid.block_shape, step, strict=True))
+        share = zyx(max(1, n // s) for n, s in zip(PIECE, step, strict=True))
         for piece in pieces(shard, share):
             source = Roi(
                 zyx(b * s for b, s in zip(piece.begin, step, strict=True)),
                 zyx((e - 1) * s + 1 for e, s in zip(piece.end, step, strict=True)),
             )
-            lower_data = store.read(f"segmentation/{block.level - 1}", source)
-            data[piece.slices(shard.begin)] = lower_data[:: step[0], :: step[1], :: step[2]]
-            del lower_data  # before the next one is read
+            below = store.read(f"segmentation/{block.level - 1}", source)
+            data[piece.slices(shard.begin)] = below[:: step[0], :: step[1], :: step[2]]
         store.write_roi(f"segmentation/{block.level}", shard, data)
     return {}

@@ -20,6 +20,6 @@ def run(block: Block, store: Store) -> dict[str, int]:
     fragments = names_of(block, store)
     segments = lookup(fragments, *cut_of(block, store))
     numbers = store.read("basins", block.write)
-    store.write("segmentation/0", block, segments.take(numbers))
+    store.write("segmentation/0", block, numbers, segments)
     rows = measured(numbers, fragments, segments, block.write, store.grid.shape)
     return write(block, store, rows)

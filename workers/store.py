@@ -98,18 +98,37 @@ class Store:
         """Voxels of the run's own array `name`; leading axes come whole."""
         return self._array(name).read(roi)
 
-    def write(self, name: str, block: Block, data: np.ndarray[Any, Any]) -> None:
-        """Write `block.write` of array `name`; the rest of the block's cell becomes 0."""
+    def write(
+        self,
+        name: str,
+        block: Block,
+        data: np.ndarray[Any, Any],
+        names: np.ndarray[Any, Any] | None = None,
+    ) -> None:
+        """Write `block.write` of array `name`; the rest of the block's cell becomes 0.
+
+        Args:
+            name: of the array.
+            block: whose voxels they are.
+            data: the voxels, or numbers of what they are.
+            names: by number, what is written; 0 for 0.
+        """
         if block.write != block.cover:
             lead = data.shape[:-3]
             whole = np.zeros((*lead, *block.cover.shape), data.dtype)
             whole[(..., *block.write.slices(block.cover.begin))] = data
             data = whole
-        self.write_roi(name, block.cover, data)
+        self.write_roi(name, block.cover, data, names)
 
-    def write_roi(self, name: str, roi: Roi, data: np.ndarray[Any, Any]) -> None:
+    def write_roi(
+        self,
+        name: str,
+        roi: Roi,
+        data: np.ndarray[Any, Any],
+        names: np.ndarray[Any, Any] | None = None,
+    ) -> None:
         """Write whole shards of the array `name`."""
-        written = self._array(name).write(roi, data)
+        written = self._array(name).write(roi, data, names)
         self.checksum = zlib.crc32(written.to_bytes(4, "little"), self.checksum)
 
     def _array(self, name: str) -> volume.OutputArray:

@@ -7,13 +7,18 @@ import numpy as np
 from cadseg import edges, fragments, graph, heights, merges, scores
 from cadseg.agglomerate import agglomerate
 from cadseg.blocks import Roi
+from cadseg.models import memory
 from cadseg.workers import climb, cut, process, pyramid, resolve, segment, settle
 
 __all__ = ["climb", "cut", "process", "pyramid", "resolve", "segment", "settle", "warm"]
 
 
 def warm() -> None:
-    """Run every kernel once, on a few voxels: most of the first call's time is numba's start."""
+    """Run every kernel once, on a few voxels: most of the first call's time is numba's start.
+
+    From then on the process, and all forked from it, keep the memory of one block for the next.
+    """
+    memory.keep_freed()
     box = Roi((0, 0, 0), (2, 8, 8))
     affinities = np.zeros((3, *box.shape), np.uint8)
     field = heights.heights(affinities[1:], distance_clip=1, sigma=1.0)

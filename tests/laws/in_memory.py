@@ -51,7 +51,8 @@ class MemoryStore(Store):
     def read(self, name: str, roi: Roi) -> np.ndarray[Any, Any]:
         return self.arrays[name][roi.slices()].copy()
 
-    def write(self, name: str, block: Block, data: np.ndarray[Any, Any]) -> None:
+    def write(self, name: str, block: Block, data: Any, names: Any = None) -> None:
+        data = data if names is None else names[data]
         array = self.arrays.setdefault(name, np.zeros(self.grid.shape, data.dtype))
         array[block.write.slices()] = data
 
