@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -61,21 +60,17 @@ def test_cutting_it_changes_nothing(whole: tuple[str, MemoryStore], block_shape:
 
 
 def test_it_is_what_waterz_finds(whole: tuple[str, MemoryStore]) -> None:
-    """The mean's few ties move next to nothing; the median's no more than waterz' order does."""
+    """The mean's few ties move nothing; the median's, which waterz breaks by ids, a little.
+
+    With its fragments' ids permuted, waterz itself moves by 3.5 bits here: at this threshold a few
+    ties decide whether large segments run together.
+    """
     scoring, one = whole
     ours = one.arrays["segmentation/0"]
     names = np.unique(one.arrays["fragments"])
     numbers = (np.searchsorted(names, one.arrays["fragments"]) + 1).astype(np.uint64)
-    theirs = [by_waterz(one.affinities, numbers, scoring)]
-    if scoring == "mean":
-        print(apart(ours, theirs[0]))
-        assert apart(ours, theirs[0]) < 0.01
-        return
-    order = np.random.default_rng(0).permutation(names.size + 1).astype(np.uint64)
-    theirs.append(by_waterz(one.affinities, order[numbers - np.uint64(1)] + np.uint64(1), scoring))
-    own = max(apart(*pair) for pair in itertools.combinations(theirs, 2))
-    print(own, [apart(ours, t) for t in theirs])
-    assert min(apart(ours, their) for their in theirs) <= own + 0.05
+    theirs = by_waterz(one.affinities, numbers, scoring)
+    assert apart(ours, theirs) < (0.01 if scoring == "mean" else 0.15)
 
 
 def by_waterz(affinities: Array, numbers: Array, scoring: str) -> Array:
