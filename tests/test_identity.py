@@ -37,6 +37,7 @@ SCIENTIFIC: dict[str, tuple[object, str]] = {
     "agglomerate.scoring": ("mean", "agglomerate"),
     "agglomerate.min_affinity": (0.2, "agglomerate"),
     "segment.threshold": (0.9, "segment"),
+    "segment.min_voxels": (9, "segment"),
     "segment.pyramid_levels": (9, "segment"),
 }
 # by content, not by name: the volume's voxel size and fingerprint, the weights' hash, the device

@@ -72,7 +72,7 @@ def test_a_sweep_is_relabel_and_evaluate(
     for point in points:
         run.relabel(out, point.threshold, real.HERE)
         assert point.scores == evaluate.evaluate(str(out), truth)
-    assert len({point.scores.voi_sum for point in points}) == len(points)
+    assert len({point.scores.voi_sum for point in points}) > 3
 
 
 def test_a_sweep_for_other_small_segments(folder: Path, tmp_path: Path) -> None:

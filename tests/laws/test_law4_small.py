@@ -111,12 +111,15 @@ def test_a_small_segment_joins_what_it_touches() -> None:
         block_shape=(1, 1, 42),
         overrides=(THRESHOLD, "segment.min_voxels=3"),
     )
-    store.arrays["fragments"] = ids.repeat([20, 20, 2]).reshape(1, 1, 42)
+    numbers = np.array([1, 2, 3], np.uint32)
+    store.arrays["basins"] = numbers.repeat([20, 20, 2]).reshape(1, 1, 42)
     columns = {"fragment": (21, 41), "parent": (1, 1), "key_u": (1, 21), "key_v": (21, 41)}
     columns |= {"sum": (128, 77), "count": (1, 1)}
     cell = (0, 0, 0)
     store.tables["merges", 0, cell] = {k: np.array(v, np.uint64) for k, v in columns.items()}
     nothing = np.empty(0, np.uint64)
+    store.tables["basins", 0, cell] = {"id": ids}
+    store.tables["exits", 0, cell] = dict.fromkeys(("exit", "top"), nothing)
     store.tables["rows", 0, cell] = dict.fromkeys(("u", "v", "key_u", "key_v"), nothing)
     store.tables["frozen", 0, cell] = {"fragment": nothing}
     found = store.run_all(first="weigh-0").arrays["segmentation/0"]
