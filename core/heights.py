@@ -38,7 +38,7 @@ _TOP = 255  # affinity of one cell
 
 def halo(distance_clip: int, sigma: float) -> int:
     """Voxels along the axes that count on which a height depends, on each side."""
-    return distance_clip + _radius(sigma)
+    return distance_clip - 1 + _radius(sigma)
 
 
 def heights(

@@ -40,7 +40,7 @@ def named(found: Climb) -> Array:
 @st.composite
 def fields(draw: st.DrawFn) -> Array:
     """Heights full of plateaus."""
-    shape = draw(st.tuples(st.integers(1, 4), st.integers(1, 14), st.integers(1, 14)))
+    shape = draw(st.tuples(*[st.integers(1, 10)] * 3))
     rng = np.random.default_rng(draw(st.integers(0, 10**6)))
     return rng.integers(0, draw(st.integers(1, 6)), shape).astype(np.int32)
 
