@@ -27,9 +27,9 @@ import numba as nb
 import numpy as np
 
 from cadseg.graph import Graph
-from cadseg.hashing import mixed
 from cadseg.histograms import Nodes, chained, medians, unchained
 from cadseg.merging import State, merge
+from cadseg.numbering import keys, numbered
 from cadseg.partners import Ropes, merge_partners
 from cadseg.rows import Rows, Tree, keep
 from cadseg.scores import LARGEST_COUNT, scores
@@ -81,19 +81,8 @@ def agglomerate(
     """
     space = space or Workspace()
     assert not graph.count.size or int(graph.count.sum(dtype=np.float64)) < LARGEST_COUNT
-    ids, u, v = _numbered(graph, space)
-    key, by_key = _keys(graph, space)
-    head, nodes = chained(graph.width, graph.bin, graph.bin_count, space)
-    now = space.empty(u.size, np.uint64)
-    if median:
-        medians(head, nodes, half, now)
-    else:
-        for part in parts(u.size):
-            now[part] = scores(graph.sum[part], graph.count[part], half)
-    rows = Rows(u, v, key, now, space.copy(graph.sum), space.copy(graph.count), head)
-    tree = Tree.of(ids.size, space)
-    merges, rows, nodes = _merged(
-        rows, nodes, tree, _marked(ids, frozen, space), np.uint64(floor), half, median, space
+    ids, by_key, tree, merges, rows, nodes = _merged(
+        graph, frozen, np.uint64(floor), half, median, space
     )
     names = space.taken(ids, tree.name)
     low, high = space.empty(rows.u.size, np.uint64), space.empty(rows.u.size, np.uint64)
@@ -115,73 +104,47 @@ def agglomerate(
     return _best_first(graph, by_key, ids, tree, merges, half, median, space), left
 
 
-def _numbered(graph: Graph, space: Workspace) -> tuple[Ids, Numbers, Numbers]:
-    """All clusters, sorted, and both ends of the rows as places among them."""
-    by_v = space.order(graph.v)
-    u, v = space.empty(graph.u.size, np.uint32), space.empty(graph.u.size, np.uint32)
-    ids = space.empty(_number(graph.u, graph.v, by_v, u, v), np.uint64)
-    for part in parts(u.size):
-        ids[u[part]], ids[v[part]] = graph.u[part], graph.v[part]
-    return ids, u, v
+def _merged(
+    graph: Graph, frozen: Ids, floor: np.uint64, half: int, median: bool, space: Workspace
+) -> tuple[Ids, Numbers, Tree, int, Rows, Nodes]:
+    """All clusters; rows by key; the tree with how many merges; what rows are left.
+
+    Nothing else refers to the rows and their histograms: what has done its part goes.
+    """
+    ids, by_key, rows, nodes = _columns(graph, half, median, space)
+    tree, block = Tree.of(ids.size, space), _marked(ids, frozen, space)
+    ropes, way = Ropes.of(rows, ids.size, space), space.empty(ids.size, np.uint32)
+    merges, hubs = merge_partners(
+        rows, nodes, ropes, tree, way, space.copy(block), floor, half, median
+    )
+    del ropes, way
+    rows = rows.first(keep(rows, space.copy(block), floor), space)
+    head, nodes = chained(*unchained(rows.head, nodes, space), space)  # each in one place
+    rows = rows._replace(head=head)
+    if hubs:
+        state, order = State.of(rows.u.size, ids.size, space), _order(rows.now, rows.key, space)
+        merges = merge(
+            rows, nodes, order, state, tree, merges, space.copy(block), floor, half, median
+        )
+        rows = rows.first(keep(rows, block, floor), space)
+    return ids, by_key, tree, merges, rows, nodes
 
 
-@nb.njit(nogil=True, cache=True)
-def _number(ids_u, ids_v, by_v, u, v):  # type: ignore[no-untyped-def]
-    """Number the distinct ids from 0 on, in ascending order; returns how many they are."""
-    at_u = at_v = 0
-    size = 0
-    while at_v < by_v.size:
-        here = ids_v[by_v[at_v]]
-        if at_u < ids_u.size:
-            here = min(here, ids_u[at_u])
-        while at_u < ids_u.size and ids_u[at_u] == here:
-            u[at_u] = size
-            at_u += 1
-        while at_v < by_v.size and ids_v[by_v[at_v]] == here:
-            v[by_v[at_v]] = size
-            at_v += 1
-        size += 1
-    return size
-
-
-def _keys(graph: Graph, space: Workspace) -> tuple[Numbers, Numbers]:
-    """The rows' keys as places in the order of keys, and the rows in that order."""
-    spread = space.empty(graph.u.size, np.uint64)
-    _spread(graph.key_u, graph.key_v, spread)
-    by_key = space.order(spread)
-    _settle(by_key, spread, graph.key_u, graph.key_v)
-    key = space.empty(by_key.size, np.uint32)
-    for part in parts(by_key.size):
-        key[by_key[part]] = np.arange(part.start, part.stop)
-    return key, by_key
-
-
-@nb.njit(nogil=True, cache=True)
-def _spread(key_u, key_v, out):  # type: ignore[no-untyped-def]
-    """The upper half of the hash by which keys are ordered first: that of few rows is the same."""
-    for row in range(out.size):
-        out[row] = _hash(key_u[row], key_v[row]) >> np.uint64(32)
-
-
-@nb.njit(nogil=True, cache=True)
-def _hash(key_u, key_v):  # type: ignore[no-untyped-def]
-    return mixed(mixed(key_u) + key_v)
-
-
-@nb.njit(nogil=True, cache=True)
-def _settle(by_key, spread, key_u, key_v):  # type: ignore[no-untyped-def]
-    """Put rows that are in the order of `spread` into that of their keys."""
-    for i in range(1, by_key.size):
-        row = by_key[i]
-        at = i
-        while at > 0 and spread[by_key[at - 1]] == spread[row]:
-            before = by_key[at - 1]
-            one, other = _hash(key_u[before], key_v[before]), _hash(key_u[row], key_v[row])
-            if (one, key_u[before], key_v[before]) < (other, key_u[row], key_v[row]):
-                break
-            by_key[at] = before
-            at -= 1
-        by_key[at] = row
+def _columns(
+    graph: Graph, half: int, median: bool, space: Workspace
+) -> tuple[Ids, Numbers, Rows, Nodes]:
+    """All clusters, sorted; the rows by key; the rows in numbers, and their histograms."""
+    ids, u, v = numbered(graph, space)
+    key, by_key = keys(graph, space)
+    head, nodes = chained(graph.width, graph.bin, graph.bin_count, space)
+    now = space.empty(u.size, np.uint64)
+    if median:
+        medians(head, nodes, half, now)
+    else:
+        for part in parts(u.size):
+            now[part] = scores(graph.sum[part], graph.count[part], half)
+    rows = Rows(u, v, key, now, space.copy(graph.sum), space.copy(graph.count), head)
+    return ids, by_key, rows, nodes
 
 
 def _marked(ids: Ids, some: Ids, space: Workspace) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -192,28 +155,6 @@ def _marked(ids: Ids, some: Ids, space: Workspace) -> np.ndarray[Any, np.dtype[n
     place, some = place[known], some[known]
     out[place[ids[place] == some]] = True
     return out
-
-
-def _merged(  # type: ignore[no-untyped-def]
-    rows: Rows, nodes: Nodes, tree: Tree, frozen, floor, half: int, median: bool, space: Workspace
-) -> tuple[int, Rows, Nodes]:
-    """How many merges `tree` has then, and the rows that are left, with their histograms."""
-    ropes, way = Ropes.of(rows, frozen.size, space), space.empty(frozen.size, np.uint32)
-    merges, hubs = merge_partners(
-        rows, nodes, ropes, tree, way, space.copy(frozen), floor, half, median
-    )
-    del ropes, way
-    rows = rows.first(keep(rows, space.copy(frozen), floor))
-    if hubs:
-        head, nodes = chained(*unchained(rows.head, nodes, space), space)  # each in one place
-        rows = rows._replace(head=head)
-        order = _order(rows.now, rows.key, space)
-        state = State.of(rows.u.size, frozen.size, space)
-        merges = merge(
-            rows, nodes, order, state, tree, merges, space.copy(frozen), floor, half, median
-        )
-        rows = rows.first(keep(rows, frozen, floor))
-    return merges, rows, nodes
 
 
 def _order(now: Ids, key: Numbers, space: Workspace) -> Numbers:

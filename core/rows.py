@@ -29,9 +29,9 @@ class Rows(NamedTuple):
     count: Any  # uint64
     head: Any  # of the chain of the row's histogram, uint32
 
-    def first(self, size: int) -> Rows:
-        """The first rows."""
-        return Rows(*(column[:size] for column in self))
+    def first(self, size: int, space: Workspace) -> Rows:
+        """The first rows in arrays of their own, so that those of the others can go."""
+        return Rows(*(space.copy(column[:size]) for column in self))
 
 
 class Tree(NamedTuple):
