@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from cadseg.workers.store import Store
 
 # Memory. Peak resident set of a worker at one block, less the idle worker, on affinities of SNEMI3D
-# in blocks of 48 x 1024 x 1024, 24 x 512 x 512 and 8 x 32 x 32 voxels, 2026-11-20, one process per
-# step; the numbers here lie above all three. Measured, in MB, for 50.3 Mvoxel: climb 1008,
-# fragments 979, edges 1004, agglomerate-0 331, segment 1139, pyramid-1 854.
+# in blocks of 48 x 1024 x 1024 and 8 x 32 x 32 voxels, 2026-11-20, one process per step; the
+# numbers here lie above both. Measured, in MB, for 50.3 Mvoxel: climb 772, fragments 311, edges
+# 220, agglomerate-0 172, weigh-0 373, segment 381, pyramid-1 137.
 IDLE = 400_000_000
 """Bytes of a worker with all its code, without a block: 152 MB idle, up to 300 at 8 x 32 x 32."""
 
@@ -41,12 +41,12 @@ CUDA = 4_000_000_000
 
 PER_VOXEL = {  # bytes per voxel read, and per voxel written
     "predict": (0, 4),
-    "climb": (10, 10),
-    "fragments": (10, 14),
-    "edges": (16, 5),
-    "segment": (14, 14),
-    "weigh": (14, 0),
-    "pyramid": (10, 10),
+    "climb": (9, 10),
+    "fragments": (0, 9),
+    "edges": (0, 7),
+    "segment": (0, 11),
+    "weigh": (0, 11),
+    "pyramid": (0, 4),
 }
 
 PER_WINDOW = 1200
@@ -61,9 +61,9 @@ PER_ENTRY = 200
 DECODED_AT_ONCE = 10
 """Chunks of the input in memory while it is read: zarr's ``async.concurrency``, each twice."""
 
-# Rows. SNEMI3D, with four times as many fragments as now: 0.018 to 0.022 edges per voxel; 0.31
-# entries and 0.65 merges above level 0 per voxel of the faces between blocks.
-EDGES = 0.06
+# Rows. SNEMI3D: 0.0043 edges per voxel; with four times as many fragments, 0.31 entries and 0.65
+# merges above level 0 per voxel of the faces between blocks.
+EDGES = 0.02
 """Edges per voxel."""
 
 ENTRIES = 0.5
@@ -75,14 +75,14 @@ CROSSING = 1.0
 CROSSING_SECTIONS = 0.02
 """The same per voxel of a z face, which cuts whole fragments."""
 
-# Disk. Bytes per voxel after compression; measured on 69 Mvoxel of SNEMI3D: affinities 2.05, basins
-# and fragments 0.158 each, segmentation 0.060, all tables 0.223.
-COMPRESSED = {"affinities": 2.3, "basins": 0.3, "fragments": 0.3, "segmentation": 0.15}
+# Disk. Bytes per voxel after compression; measured on 95 Mvoxel of SNEMI3D: affinities 2.05, basins
+# 0.25, fragments 0.31, segmentation 0.10, all tables 0.18.
+COMPRESSED = {"affinities": 2.3, "basins": 0.4, "fragments": 0.5, "segmentation": 0.15}
 TABLES = 0.4
 TABLE_BYTES = 150
 """Bytes per edge in all tables, if nothing compresses."""
 
-ID_BYTES = 8
+ID_BYTES, NUMBER_BYTES = 8, 4
 RECORD_BYTES = 4096
 """One record, on a file system with pages of that size."""
 
@@ -224,13 +224,13 @@ def _moved(store: Store, step: Step) -> tuple[int, int]:
     if kind == "predict":
         return _windows(store), written * item
     if kind == "climb":
-        return read * item, written * ID_BYTES
-    if kind == "edges":
-        return read * ID_BYTES + written * item, 0
+        return _windows(store) if store.fused else read * item, written * NUMBER_BYTES
+    if kind == "edges":  # the planes on both sides of each face, one of them by both blocks
+        return (read - written) * NUMBER_BYTES * 3 // 2, 0
     if kind == "weigh":
-        return 0 if step.level else written * ID_BYTES, 0
+        return 0 if step.level else written * NUMBER_BYTES, 0
     if kind in ("fragments", "segment"):
-        return written * ID_BYTES, written * ID_BYTES
+        return written * NUMBER_BYTES, written * ID_BYTES
     if kind == "pyramid":
         above, below = (
             math.prod(
@@ -320,8 +320,8 @@ def _compressed(store: Store, step: Step, planned: StepPlan) -> float:
     name = array.get(kind, "segmentation" if kind == "segment" else kind)
     if name not in COMPRESSED:
         return 0
-    item = store.affinity_dtype.itemsize * 3 if name == "affinities" else ID_BYTES
-    return planned.written / item * COMPRESSED[name]
+    item = {"affinities": store.affinity_dtype.itemsize * 3, "basins": NUMBER_BYTES}
+    return planned.written / item.get(name, ID_BYTES) * COMPRESSED[name]
 
 
 def _files(store: Store, step: Step) -> int:

@@ -42,7 +42,11 @@ SCIENTIFIC: dict[str, tuple[object, str]] = {
 }
 # by content, not by name: the volume's voxel size and fingerprint, the weights' hash, the device
 BY_CONTENT = {"volume.voxel_size", "predict.weights", "predict.device"}
-NO_IDENTITY = {"agglomerate.memory_gb", "agglomerate.percolation_share"}
+NO_IDENTITY = {
+    "predict.keep_affinities",
+    "agglomerate.memory_gb",
+    "agglomerate.percolation_share",
+}
 
 
 def keys(tree: Json, prefix: str = "") -> list[str]:

@@ -69,10 +69,10 @@ def test_bytes_of_arrays_are_exact(tmp_path: Path) -> None:
     steps = {step.name: step for step in plan(job).steps}
     voxels = 8 * 64 * 64
     wide = 8 * 64 * 64 * 2  # blocks of 32 columns and a halo of 34 see all 64
-    assert (steps["climb"].read, steps["climb"].written) == (3 * wide, 8 * voxels)
-    assert (steps["fragments"].read, steps["fragments"].written) == (8 * voxels, 8 * voxels)
+    assert (steps["climb"].read, steps["climb"].written) == (3 * wide, 4 * voxels)
+    assert (steps["fragments"].read, steps["fragments"].written) == (4 * voxels, 8 * voxels)
     assert steps["pyramid-1"].written == 8 * voxels // 4
-    assert steps["edges"].read > 11 * voxels
+    assert steps["edges"].read >= 3 * 4 * (2 * 64 * 64 // 2 + 8 * 64)  # three planes per face
     assert steps["edges"].written == 0
 
 

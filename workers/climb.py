@@ -27,7 +27,7 @@ def run(block: Block, store: Store) -> dict[str, int]:
     store.write_table("exits", block, {"exit": climb.exits, "top": climb.exits})
     store.write_table("entries", block, {"entry": climb.entries, "top": climb.entry_labels})
     store.write_table("pairs", block, vars(pairs))
-    store.write_table("rim", block, {"affinity": _rim(own, block, store)})
+    store.write_table("rim", block, {"affinity": rim(own, block, store)})
     masked = int(climb.labels.size - np.count_nonzero(climb.labels))
     return {"exits": climb.exits.size, "entries": climb.entries.size, "masked": masked}
 
@@ -55,7 +55,7 @@ def _climb(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> Clim
     )
 
 
-def _rim(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> np.ndarray[Any, Any]:
+def rim(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> np.ndarray[Any, Any]:
     """Affinities across the block's open lower faces, z y x, one after the other."""
     planes = [np.empty(0, affinities.dtype)]
     for axis, side in open_sides(block.write, store.grid.domain):

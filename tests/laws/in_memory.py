@@ -15,6 +15,7 @@ from cadseg import graph
 from cadseg.blocks import Block, Grid, Roi, Zyx
 from cadseg.edges import Edges, edges_of, pairs_inside
 from cadseg.pipeline.stages import steps_of
+from cadseg.workers.climb import rim
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
@@ -77,6 +78,23 @@ class MemoryStore(Store):
                 block = self.grid.block(step.level, cell, step.halo)
                 importlib.import_module(step.work).run(block, self)
         return self
+
+    def take(self, fragments: np.ndarray[Any, np.dtype[np.uint64]]) -> None:
+        """Stand in for the climb: these fragments, numbered block by block."""
+        none = np.empty(0, np.uint64)
+        for level in range(self.grid.top + 1):
+            for cell in self.grid.cells(level):
+                block = self.grid.block(level, cell)
+                self.write_table("exits", block, {"exit": none, "top": none})
+                self.write_table("roots", block, {"exit": none, "root": none})
+        for cell in self.grid.cells(0):
+            block = self.grid.block(0, cell)
+            names, numbers = numbered(fragments[block.write.slices()])
+            affinities = self.read_affinities(block.write)
+            self.write("basins", block, numbers)
+            self.write_table("basins", block, {"id": names[1:]})
+            self.write_table("pairs", block, vars(pairs_inside(affinities, numbers)))
+            self.write_table("rim", block, {"affinity": rim(affinities, block, self)})
 
     def edges(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
         """Rows (u, v, sum, count, max) of the graph, sorted, those of all blocks joined."""
