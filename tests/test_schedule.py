@@ -346,6 +346,21 @@ def test_the_end_of_the_server_is_the_end_of_the_run(tmp_path: Path) -> None:
     _goes_on(out)
 
 
+def test_the_end_of_the_nursery_costs_time_only(tmp_path: Path) -> None:
+    """Where the process from which workers are forked is killed, others take their place."""
+    out = toy_run.folder(tmp_path, shape=(50, 50, 50), sleep=0.02)
+    run = begin(out, [toy_run.step("a")])
+    until_under_way(out)
+    server = psutil.Process(run.pid).children()[0]
+    (nursery,) = (one for one in server.children() if one.cmdline() == server.cmdline())
+    workers = nursery.children()
+    nursery.kill()
+    assert run.wait(timeout=60) == 0
+    assert workers
+    assert living(workers) == []
+    assert len(status.records(Store.open(out), toy_run.step("a"))) == 125
+
+
 def _goes_on(out: Path) -> None:
     before = len(status.records(Store.open(out), toy_run.step("a")))
     assert before < 125

@@ -73,7 +73,7 @@ class Victims:
 
 def end(process: psutil.Process) -> None:
     """Kill a process, if it is still there."""
-    with contextlib.suppress(psutil.NoSuchProcess):
+    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
         os.kill(process.pid, signal.SIGKILL)
 
 
