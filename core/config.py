@@ -58,6 +58,7 @@ class FragmentsConfig(Strict):
     dimensions: Literal[2, 3]
     distance_clip: Annotated[int, Field(ge=1, le=64)]
     sigma: Annotated[float, Field(gt=0, le=8)]
+    boundary_weight: Annotated[float, Field(ge=0, le=16)]
 
 
 class AgglomerateConfig(Strict):

@@ -3,8 +3,8 @@
 ``affinities`` are those along the axes that count, [axes, z, y, x] uint8: y and x in sections, or
 z, y and x in the volume; the belief that a voxel and its lower neighbour along that axis are one
 cell. A voxel is *boundary* where their mean is at most one half. Its height is the distance to the
-nearest voxel of the other kind (negative on boundaries), clipped, and smoothed with a truncated
-Gaussian.
+nearest voxel of the other kind (negative on boundaries), clipped, lowered by the voxel's own
+boundary strength b = 1 - mean, and smoothed with a truncated Gaussian.
 
 All arithmetic is on integers, and every voxel's height depends on at most `halo` voxels around it,
 so heights do not depend on the block in which they are computed. At the domain's border it simply
@@ -29,7 +29,7 @@ DISTANCE_UNIT = 16
 """Steps per voxel in which distances are rounded."""
 
 _WEIGHT_BITS = 12  # of a Gaussian's sum
-_SHIFT = 5  # what is smoothed once loses so many bits, so that 64 voxels fit in the end
+_SHIFT = 5  # what is smoothed once loses so many bits, so that 64 + 16 voxels fit in the end
 HEIGHT_UNIT = DISTANCE_UNIT << (2 * _WEIGHT_BITS - _SHIFT)
 """Height of one voxel of distance."""
 
@@ -46,6 +46,7 @@ def heights(
     *,
     distance_clip: int,
     sigma: float,
+    boundary_weight: float,
     first: tuple[bool, ...] | None = None,
 ) -> Heights:
     """Heights [z, y, x] int32 of `affinities`, in units of 1 / HEIGHT_UNIT voxels.
@@ -54,12 +55,13 @@ def heights(
         affinities: [2, z, y, x] of y and x for heights in sections, [3, z, y, x] for the volume.
         distance_clip: distances beyond it are all alike, in voxels.
         sigma: of the Gaussian, in voxels; it is cut off at four sigma.
+        boundary_weight: what b = 1 takes off the height before smoothing, in voxels.
         first: whether the array begins where the domain does, per axis of `affinities`; None: it
             does.
     """
     axes, nz, ny, nx = affinities.shape
     begins = np.array(first or (True,) * axes)
-    numbers = distance_clip, _gaussian(sigma), axes * _TOP
+    numbers = (distance_clip, _gaussian(sigma), round(boundary_weight * DISTANCE_UNIT), axes * _TOP)
     out = np.empty((nz, ny, nx), np.int32)
     if axes == 3:
         _heights(_beliefs(affinities, begins), *numbers, out)
@@ -106,7 +108,7 @@ def _beliefs(affinities, first):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(nogil=True, cache=True)
-def _heights(beliefs, clip, weights, top, out):  # type: ignore[no-untyped-def]
+def _heights(beliefs, clip, weights, boundary, top, out):  # type: ignore[no-untyped-def]
     """Heights of a volume from its beliefs, which are at most `top`."""
     nz, ny, nx = beliefs.shape
     radius = weights.size // 2
@@ -130,7 +132,7 @@ def _heights(beliefs, clip, weights, top, out):  # type: ignore[no-untyped-def]
                 _nearest_in_section(squares[kind], y, clip, line[kind, clip : clip + nx])
                 _nearest_in_row(line[kind], clip, nearest[kind])
             row = field[radius : radius + nx]
-            _signed(nearest[0], nearest[1], row)
+            _unsmoothed(beliefs[z, y], nearest[0], nearest[1], boundary, top, row)
             field[:radius], field[radius + nx :] = row[0], row[nx - 1]
             _smooth_row(field, weights, out[z, y])
     _smooth_across(out, weights)
@@ -183,12 +185,13 @@ def _nearer(one, other, square, out):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(nogil=True, cache=True)
-def _signed(cell, boundary, out):  # type: ignore[no-untyped-def]
-    """Signed distances in steps; of a voxel's two squares one is 0."""
+def _unsmoothed(beliefs, cell, other, boundary, top, out):  # type: ignore[no-untyped-def]
+    """Signed distances in steps, less the boundary strength; one of the two squares is 0."""
     for x in range(out.size):
-        square = np.float32(max(cell[x], boundary[x]))  # up to 64², where floats are exact enough
+        square = np.float32(max(cell[x], other[x]))  # floats hold all these numbers exactly
         distance = np.int32(np.sqrt(square) * np.float32(DISTANCE_UNIT) + np.float32(0.5))
-        out[x] = distance if cell[x] > 0 else -distance
+        lack = np.float32(boundary * (top - np.int32(beliefs[x]))) / np.float32(top)
+        out[x] = (distance if cell[x] > 0 else -distance) - np.int32(lack)
 
 
 @nb.njit(nogil=True, cache=True)

@@ -95,6 +95,8 @@ def test_a_missing_key_is_refused(key: str) -> None:
         "fragments.sigma=0",
         "fragments.sigma=8.5",
         "fragments.dimensions=1",
+        "fragments.boundary_weight=-1",
+        "fragments.boundary_weight=17",
         "predict.threads=0",
         "predict.batch=true",
         "predict.tile=[512]",

@@ -78,6 +78,7 @@ def test_fragments_are_connected_and_hold_their_top(fib25_affinities: Array) -> 
         np.ascontiguousarray(fib25_affinities[1:, :3, :80, :80]),
         distance_clip=24,
         sigma=1.0,
+        boundary_weight=8.0,
     )
     ids = ids_of(field)
     names = np.unique(ids)

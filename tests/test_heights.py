@@ -28,6 +28,7 @@ def noise(seed: int, shape: tuple[int, int, int], smooth: float = 1.5, axes: int
     shape=st.tuples(st.integers(1, 4), st.integers(1, 11), st.integers(1, 11)),
     clip=st.integers(1, 6),
     sigma=st.sampled_from([0.1, 0.4, 1.0, 2.0]),
+    boundary_weight=st.sampled_from([0.0, 0.3, 8.0]),
     smooth=st.sampled_from([0.0, 1.0, 3.0]),
     axes=st.sampled_from([2, 3]),
 )
@@ -37,26 +38,32 @@ def test_heights_are_the_literal_ones(
     shape: tuple[int, int, int],
     clip: int,
     sigma: float,
+    boundary_weight: float,
     smooth: float,
     axes: int,
 ) -> None:
     """Integer for integer what distances over all pairs of voxels give, thin volumes included."""
     affinities = noise(seed, shape, smooth, axes)
-    found = heights(affinities, distance_clip=clip, sigma=sigma)
-    np.testing.assert_array_equal(found, oracle.heights(affinities, clip, sigma))
+    found = heights(affinities, distance_clip=clip, sigma=sigma, boundary_weight=boundary_weight)
+    expected = oracle.heights(affinities, clip, sigma, boundary_weight)
+    np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("boundary_weight", [0.0, 8.0])
 @pytest.mark.parametrize("axes", [2, 3])
-def test_heights_are_scipy_s_distance_smoothed(fib25_affinities: Array, axes: int) -> None:
-    """To rounding, heights are scipy's distance transforms, clipped and smoothed."""
-    clip, sigma = 24, 2.0
+def test_heights_are_scipy_s_distance_smoothed(
+    fib25_affinities: Array, boundary_weight: float, axes: int
+) -> None:
+    """To rounding, heights are scipy's distance transforms, clipped, lowered, and smoothed."""
+    clip, sigma, top = 24, 2.0, axes * 255
     affinities = fib25_affinities[-axes:, :1] if axes == 2 else fib25_affinities[:, :, :50, :60]
-    found = heights(affinities, distance_clip=clip, sigma=sigma)
-    inside = 2 * oracle.belief(affinities[:, 0] if axes == 2 else affinities) > axes * 255
+    found = heights(affinities, distance_clip=clip, sigma=sigma, boundary_weight=boundary_weight)
+    both = oracle.belief(affinities[:, 0] if axes == 2 else affinities)
+    inside = 2 * both > top
     distance = np.where(
         inside, ndimage.distance_transform_edt(inside), -ndimage.distance_transform_edt(~inside)
     )
-    field = distance.clip(-clip, clip)
+    field = distance.clip(-clip, clip) - boundary_weight * (1 - both / top)
     smooth = ndimage.gaussian_filter(field, sigma, mode="nearest", truncate=4)
     error = found.reshape(smooth.shape) / HEIGHT_UNIT - smooth
     assert abs(error).max() < 1 / DISTANCE_UNIT + 0.02
@@ -72,7 +79,7 @@ def test_a_block_with_halo_has_the_heights_of_the_whole(
 ) -> None:
     """What lies beyond the halo changes no height: a block's are those of the whole."""
     clip, sigma = 6, 1.0
-    numbers = {"distance_clip": clip, "sigma": sigma}
+    numbers = {"distance_clip": clip, "sigma": sigma, "boundary_weight": 4.0}
     affinities = noise(1, (2, 70, 70) if axes == 2 else (9, 70, 70), 4.0, axes)
     if axes == 3:
         affinities = affinities.swapaxes(1, 2)  # long in z
@@ -99,9 +106,9 @@ def test_the_halo_is_no_wider_than_needed() -> None:
     clip, sigma = 5, 0.5
     reach = halo(clip, sigma)
     affinities = np.full((2, 1, 1, 60), 255, np.uint8)
-    plain = heights(affinities, distance_clip=clip, sigma=sigma)
+    plain = heights(affinities, distance_clip=clip, sigma=sigma, boundary_weight=0.0)
     affinities[:, 0, 0, 30] = 0
-    changed = heights(affinities, distance_clip=clip, sigma=sigma)
+    changed = heights(affinities, distance_clip=clip, sigma=sigma, boundary_weight=0.0)
     places = np.flatnonzero(changed[0, 0] != plain[0, 0])
     assert places.min() == 30 - reach
     assert places.max() == 30 + reach
@@ -112,7 +119,7 @@ def test_every_distance_is_rounded_to_the_nearest_step() -> None:
     affinities = np.full((2, 1, 64, 64), 255, np.uint8)
     affinities[:, 0, 0, 0] = 0
     affinities[:, 0, 1, 0] = affinities[:, 0, 0, 1] = 0  # whence the first row borrows
-    found = heights(affinities, distance_clip=64, sigma=0.1)[0]
+    found = heights(affinities, distance_clip=64, sigma=0.1, boundary_weight=0.0)[0]
     y, x = np.indices(found.shape)
     squares = (y[2:, 2:] - 1) ** 2 + x[2:, 2:] ** 2
     squares = np.minimum(squares, y[2:, 2:] ** 2 + (x[2:, 2:] - 1) ** 2)
@@ -123,7 +130,7 @@ def test_every_distance_is_rounded_to_the_nearest_step() -> None:
 def test_sections_know_nothing_of_each_other() -> None:
     """The heights of a section are those that it has alone."""
     affinities = noise(2, (4, 30, 20))
-    numbers = {"distance_clip": 8, "sigma": 2.0}
+    numbers = {"distance_clip": 8, "sigma": 2.0, "boundary_weight": 8.0}
     whole = heights(affinities, **numbers)
     for z in range(4):
         np.testing.assert_array_equal(whole[z], heights(affinities[:, z : z + 1], **numbers)[0])
@@ -132,16 +139,16 @@ def test_sections_know_nothing_of_each_other() -> None:
 def test_the_first_row_and_column_borrow_from_the_second() -> None:
     """Affinities that lead out of the domain count for nothing."""
     affinities = noise(3, (1, 20, 20))
-    numbers = {"distance_clip": 8, "sigma": 1.0}
+    numbers = {"distance_clip": 8, "sigma": 1.0, "boundary_weight": 8.0}
     expected = heights(affinities, **numbers)
     affinities[0, :, 0], affinities[1, :, :, 0] = 7, 99
     np.testing.assert_array_equal(heights(affinities, **numbers), expected)
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_the_widest_numbers_do_not_overflow(axes: int) -> None:
-    """The largest clip that a config accepts fits into an int32, above and below 0."""
+def test_the_widest_numbers_do_not_overflow() -> None:
+    """The largest clip and weight that a config accepts fit into an int32, above and below 0."""
     for value, sign in ((0, -1), (255, 1)):
-        affinities = np.full((axes, 1, 9, 9), value, np.uint8)
-        found = heights(affinities, distance_clip=64, sigma=8.0)
-        np.testing.assert_array_equal(found, sign * 64 * HEIGHT_UNIT)
+        affinities = np.full((2, 1, 9, 9), value, np.uint8)
+        found = heights(affinities, distance_clip=64, sigma=8.0, boundary_weight=16.0)
+        expected = -64 - 16 if sign < 0 else 64
+        np.testing.assert_array_equal(found, expected * HEIGHT_UNIT)

@@ -32,6 +32,7 @@ SCIENTIFIC: dict[str, tuple[object, str]] = {
     "predict.threads": (2, "predict"),
     "fragments.distance_clip": (9, "fragments"),
     "fragments.sigma": (1.5, "fragments"),
+    "fragments.boundary_weight": (1.0, "fragments"),
     "fragments.dimensions": (3, "fragments"),
     "agglomerate.engine": ("waterz", "agglomerate"),
     "agglomerate.scoring": ("mean", "agglomerate"),

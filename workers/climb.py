@@ -47,6 +47,7 @@ def _climb(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> Clim
         affinities[-config.dimensions :],
         distance_clip=config.distance_clip,
         sigma=config.sigma,
+        boundary_weight=config.boundary_weight,
         first=tuple(read == domain for read, domain in begins)[-config.dimensions :],
     )
     mask = None if store.mask is None else store.mask.read(block.read) != 0

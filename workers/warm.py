@@ -21,7 +21,7 @@ def warm() -> None:
     memory.keep_freed()
     box = Roi((0, 0, 0), (2, 8, 8))
     affinities = np.zeros((3, *box.shape), np.uint8)
-    field = heights.heights(affinities[1:], distance_clip=1, sigma=1.0)
+    field = heights.heights(affinities[1:], distance_clip=1, sigma=1.0, boundary_weight=1.0)
     found = fragments.climb(field, box, box, box.shape)
     pairs = edges.pairs_inside(affinities, found.labels)
     rows = edges.edges_of([pairs], np.append(np.uint64(0), found.ids))

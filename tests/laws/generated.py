@@ -39,6 +39,7 @@ class Case:
     dimensions: int = 2
     clip: int = 3
     sigma: float = 0.5
+    boundary_weight: float = 2.0
     floor: float = 0.1
     threshold: float = 0.5
     min_voxels: int = 0
@@ -80,6 +81,7 @@ class Case:
                 f"fragments.dimensions={self.dimensions}",
                 f"fragments.distance_clip={self.clip}",
                 f"fragments.sigma={self.sigma}",
+                f"fragments.boundary_weight={self.boundary_weight}",
                 f"agglomerate.scoring={self.scoring}",
                 f"agglomerate.min_affinity={self.floor}",
                 f"segment.threshold={self.threshold}",
@@ -119,6 +121,7 @@ def cases(draw: st.DrawFn, largest: Zyx = (4, 12, 14)) -> Case:
         dimensions=draw(st.sampled_from([2, 3])),
         clip=draw(st.integers(1, 5)),
         sigma=draw(st.sampled_from([0.1, 0.5, 1.0])),
+        boundary_weight=draw(st.sampled_from([0.0, 0.7, 8.0])),
         floor=floor,
         threshold=draw(st.sampled_from([t for t in (0.0, 0.3, 0.5, 0.9, 1.0) if t >= floor])),
         min_voxels=draw(st.sampled_from([0, 0, 1, 3, 10, 50])),

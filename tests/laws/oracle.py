@@ -30,11 +30,12 @@ TOP = 255
 # heights -----------------------------------------------------------------------------------------
 
 
-def heights(affinities: Array, clip: int, sigma: float) -> Array:
+def heights(affinities: Array, clip: int, sigma: float, boundary_weight: float) -> Array:
     """Heights [z, y, x] of the affinities of a whole domain, y and x [2, z, y, x] or all three."""
     if len(affinities) == 3:
-        return _heights(affinities, clip, sigma)
-    return np.stack([_heights(section, clip, sigma) for section in affinities.swapaxes(0, 1)])
+        return _heights(affinities, clip, sigma, boundary_weight)
+    sections = affinities.swapaxes(0, 1)
+    return np.stack([_heights(s, clip, sigma, boundary_weight) for s in sections])
 
 
 def belief(affinities: Array) -> Array:
@@ -52,15 +53,18 @@ def belief(affinities: Array) -> Array:
     return out
 
 
-def _heights(affinities: Array, clip: int, sigma: float) -> Array:
-    inside = 2 * belief(affinities) > len(affinities) * TOP
-    field = np.empty(inside.shape, np.int64)
-    for place in np.ndindex(inside.shape):
+def _heights(affinities: Array, clip: int, sigma: float, boundary_weight: float) -> Array:
+    both, top = belief(affinities), len(affinities) * TOP
+    inside = both * 2 > top
+    field = np.empty(both.shape, np.int64)
+    for place in np.ndindex(both.shape):
         others = np.argwhere(inside != inside[place])
         squares = ((others - place) ** 2).sum(1)
         square = min([clip * clip, *squares.tolist()])
         distance = round(math.sqrt(square) * STEPS)
         field[place] = distance if inside[place] else -distance
+        lack = Fraction(top - int(both[place]), top)
+        field[place] -= math.floor(round(boundary_weight * STEPS) * lack)
     return _smoothed(field, sigma)
 
 

@@ -30,7 +30,7 @@ def literal(case: Case) -> dict[str, Array]:
     affinities = case.affinities()[(slice(None), *domain.slices())]
     mask = case.mask()
     along = affinities[-case.dimensions :]
-    field = oracle.heights(along, case.clip, case.sigma)
+    field = oracle.heights(along, case.clip, case.sigma, case.boundary_weight)
     inside = None if mask is None else mask[domain.slices()]
     ids = oracle.fragments(field, domain.begin, case.shape, inside, case.dimensions)
     graph = oracle.edges(affinities, ids)
