@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 
-from cadseg import edges, fragments, graph, heights, merges, scores
+from cadseg import edges, fragments, graph, heights, merges, scores, tables
 from cadseg.agglomerate import agglomerate
 from cadseg.blocks import Roi
 from cadseg.models import memory
@@ -31,3 +34,6 @@ def warm() -> None:
         tree, _ = agglomerate(contacts, none, floor=0, half=half, median=scoring == "median")
     table = merges.cut(tree, (none, none), threshold=0, half=half)
     merges.relabelled(found.labels.astype(np.uint64), table)
+    with tempfile.TemporaryDirectory() as folder:  # pyarrow imports pandas, where there is one
+        tables.write(Path(folder) / "ids", {"id": found.ids})
+        tables.read(Path(folder) / "ids")
