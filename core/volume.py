@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import math
 import warnings
 import zlib
@@ -148,7 +147,6 @@ class OutputArray:
     folder: Path
     volume: Volume
     shard: tuple[int, ...]
-    codec: str
 
     def read(self, roi: Roi) -> Array:
         """Voxels of `roi`; leading axes come whole.
@@ -184,7 +182,7 @@ class OutputArray:
         assert data.shape == (*lead, *cover.shape), f"{self.folder}: {data.shape} at {cover}"
         for cell, voxels in shards.cells(cover, zyx(self.shard[-3:]), volume.extent):
             part = data[(..., *voxels.slices(cover.begin))]
-            content = shards.encode(part, volume.chunks, self.shard, self.codec, names)
+            content = shards.encode(part, volume.chunks, self.shard, names)
             checksum = zlib.crc32(content, checksum)
             if content:
                 tables.replace(self._path(cell), content)
@@ -230,7 +228,6 @@ def create_output(
     shape: Zyx,
     dtype: str,
     shard: Zyx,
-    codec: str = shards.SMALL,
     voxel_size_nm: Size | None = None,
     offset_nm: Size = ome.ORIGIN,
     attributes: Mapping[str, Any] | None = None,
@@ -244,7 +241,6 @@ def create_output(
         shape: voxels along z, y, x.
         dtype: numpy's name of the type.
         shard: shape of the blocks that will be written, in voxels; clipped to the volume.
-        codec: `shards.SMALL`, or `shards.FAST` for what only the run itself goes through.
         voxel_size_nm: of this array, z y x; None where it is not known.
         offset_nm: place of the first corner in the world, z y x.
         attributes: to store beside those that say where the array lies.
@@ -258,7 +254,6 @@ def create_output(
         shape,
         dtype,
         clipped,
-        codec,
         ome.array_attributes(voxel_size_nm, offset_nm, len(lead)) | dict(attributes or {}),
     )
     group.add_array(out, name, metadata)
@@ -269,9 +264,7 @@ def open_output(out: Path, name: str) -> OutputArray:
     """The array `name` of the group `out`, made by `create_output`."""
     volume = open_volume(str(out / name))
     assert volume._array.shards is not None, f"{out / name} is not one of ours"
-    metadata = json.loads((out / name / "zarr.json").read_text("utf-8"))
-    codec = metadata["codecs"][0]["configuration"]["codecs"][1]["configuration"]["cname"]
-    return OutputArray(out / name, volume, tuple(volume._array.shards), codec)
+    return OutputArray(out / name, volume, tuple(volume._array.shards))
 
 
 def _node(url: str) -> zarr.Array[Any] | zarr.Group:

@@ -76,8 +76,8 @@ CROSSING_SECTIONS = 0.02
 """The same per voxel of a z face, which cuts whole fragments."""
 
 # Disk. Bytes per voxel after compression; measured on 95 Mvoxel of SNEMI3D: affinities 2.05, basins
-# 0.25, fragments 0.31, segmentation 0.10, all tables 0.18.
-COMPRESSED = {"affinities": 2.3, "basins": 0.4, "fragments": 0.5, "segmentation": 0.15}
+# 0.25, fragments 0.31, segmentation 0.25, all tables 0.18.
+COMPRESSED = {"affinities": 2.3, "basins": 0.4, "fragments": 0.5, "segmentation": 0.4}
 TABLES = 0.4
 TABLE_BYTES = 150
 """Bytes per edge in all tables, if nothing compresses."""

@@ -14,7 +14,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cadseg import group, shards, tables, volume
+from cadseg import group, tables, volume
 from cadseg.blocks import Zyx, zyx
 from cadseg.errors import OutputError, StageError
 from cadseg.pipeline import status
@@ -194,8 +194,8 @@ def _create_arrays(job: Job) -> None:
     store, run, out = job.store, job.run, job.out
     if run["source"] == "raw" and not store.fused:
         _create(job, "affinities", lead=(3,), dtype="uint8")
-    _create(job, "basins", dtype="uint32", codec=shards.FAST)
-    _create(job, "fragments", codec=shards.FAST)
+    _create(job, "basins", dtype="uint32")
+    _create(job, "fragments")
     for level in range(len(run["pyramid"])):
         _create(job, f"segmentation/{level}", factors=store.pyramid_factors(level))
     group.write_multiscales(
@@ -213,7 +213,6 @@ def _create(
     *,
     lead: tuple[int, ...] = (),
     dtype: str = "uint64",
-    codec: str = shards.SMALL,
     factors: Zyx = (1, 1, 1),
 ) -> None:
     """One array of the run, `factors` times coarser than the volume."""
@@ -225,7 +224,6 @@ def _create(
         shape=zyx(-(-n // f) for n, f in zip(job.store.grid.shape, factors, strict=True)),
         dtype=dtype,
         shard=job.store.grid.block_shape,
-        codec=codec,
         voxel_size_nm=(z, y, x),
         offset_nm=tuple(job.run["offset_nm"]),
     )
