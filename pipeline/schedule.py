@@ -179,6 +179,8 @@ def serve() -> None:
         host="127.0.0.1",
         summary=False,
     )
+    if nursery is not None:
+        nursery.close()
 
 
 def _daisy() -> Any:

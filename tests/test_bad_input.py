@@ -113,6 +113,14 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "roi malformed": ((*SEGMENT, "--roi=3,0:9"), ("--roi", "3,0:9", "z0:z1,y0:y1,x0:x1")),
     "block of 0": ((*SEGMENT, "--set=block_shape=[0, 8, 8]"), ("block_shape.0 is 0", "greater")),
     "tile": ((*PREDICT, "--set=predict.tile=[50, 64]"), ("predict.tile is 50, 64", "of 16")),
+    "the other engine without affinities": (
+        (*PREDICT, "--discard-affinities", "--set=agglomerate.engine=waterz"),
+        ("agglomerate.engine is waterz", "accepted is the engine exact"),
+    ),
+    "until affinities that are not kept": (
+        (*PREDICT, "--discard-affinities", "--until=predict"),
+        ("--until predict", "accepted are fragments"),
+    ),
     "mask of another shape": ((*PREDICT, "--mask=mask.zarr"), ("(2, 20, 24)", "(3, 20, 24)")),
     "no mask": ((*PREDICT, "--mask=none.zarr"), ("none.zarr", "there is no volume")),
     "no weights": ((*PREDICT, "--weights=none"), ("weights none", "no such file")),

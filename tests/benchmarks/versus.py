@@ -30,8 +30,7 @@ from beside.bench import Bench
 from beside.report import Table
 
 SIZES = ("20x1024x1024", "40x1024x1024", "80x2048x1536", "80x4096x3072")
-OURS = ("ours, one worker", "ours, two workers")
-OTHERS = ("waterz, median", "volara, two workers")
+OTHERS = ("waterz, median", "waterz, mean", "volara, two workers")
 PARTS = {
     "waterz": speeds.waterz,
     "volara": speeds.volara,
@@ -63,7 +62,8 @@ def main() -> None:
         speeds.warm(bench)
         for name in asked.only:
             PARTS[name](bench)
-    for who, other in itertools.product(OURS, OTHERS):
+    ours = [who for who in bench.table.speeds if who not in OTHERS]
+    for who, other in itertools.product(ours, OTHERS):
         bench.table.add_ratio(who, other)
     text = f"{about}\n\n{bench.table}"
     print(text, file=said, flush=True)

@@ -68,11 +68,12 @@ class Run:
 
     @property
     def top(self) -> tuple[float, float]:
-        """Shares of the top level in the agglomeration: of its merges, and of its seconds."""
+        """Shares of the top level of agglomeration: of all merges, and of all blocks' seconds."""
         levels = residue(self.out)
         merges = [level["merges"] for level in levels]
-        seconds = [self.by_step[f"agglomerate-{level}"] for level in range(len(levels))]
-        return merges[-1] / sum(merges), seconds[-1] / sum(seconds)
+        seconds = self.by_step
+        top = seconds[f"agglomerate-{len(levels) - 1}"]
+        return merges[-1] / sum(merges), top / sum(seconds.values())
 
 
 def segment(affinities: Path, out: Path, *sets: str, workers: int, block: Zyx | None = None) -> Run:

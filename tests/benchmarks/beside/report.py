@@ -36,7 +36,7 @@ class Table:
         """Mvoxel/s of a command, and what it takes of the cores."""
         self.speeds[who] = megavoxels / cost.wall / workers
         self.add(f"{who}, Mvoxel/s", f"{megavoxels / cost.wall:.2f}")
-        self.add(f"{who}, core seconds per Mvoxel", f"{cost.cores / megavoxels:.2f}")
+        self.add(f"{who}, core seconds per Mvoxel", f"{cost.cores / megavoxels:.3f}")
 
     def add_ratio(self, who: str, other: str) -> None:
         """How much faster `who` is per core, where both were measured."""

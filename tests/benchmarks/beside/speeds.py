@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 
 from beside import ours, peers, volumes, waterz_peer
 from beside.ours import Run, megavoxels
-from cadseg.blocks import Grid, Roi
 
 if TYPE_CHECKING:
     from beside.bench import Bench
     from beside.report import Table
     from cadseg.blocks import Zyx
 
-PARALLEL = 8  # blocks that a volume must have to say what a second worker gives
 VOLARA_BLOCK: Zyx = (20, 256, 256)
 
 
@@ -64,28 +62,26 @@ def cadseg(bench: Bench) -> None:
 
 
 def scaling(bench: Bench) -> None:
-    """Default blocks and two workers, volume by volume; the first large one with one, too."""
+    """Default blocks and one worker, volume by volume; the largest with two, too."""
     table, costs = bench.table, {}
-    alone = True
     for shape in bench.sizes:
         name, size = "x".join(map(str, shape)), megavoxels(shape)
         affinities = volumes.affinities(bench.scratch, shape)
-        run = ours.segment(affinities, bench.folder / name, workers=2)
+        run = ours.segment(affinities, bench.folder / name, workers=1)
         costs[name] = sum(run.seconds.values()) / size
         _describe(table, f"{name} = {size:.0f} Mvoxel", run, size)
         shutil.rmtree(run.out)
-        if alone and Grid(shape, Roi((0, 0, 0), shape), volumes.SHARD).count(0) >= PARALLEL:
-            alone = False
-            slow = ours.segment(affinities, bench.folder / name, workers=1)
-            table.add(f"{name}: two workers to one", f"{slow.cost.wall / run.cost.wall:.2f}")
-            shutil.rmtree(slow.out)
+    fast = ours.segment(affinities, bench.folder / name, workers=2)
+    table.add_speed(f"{name}, two workers", size, fast.cost, 2)
+    table.add(f"{name}: two workers to one", f"{run.cost.wall / fast.cost.wall:.2f}")
+    shutil.rmtree(fast.out)
     mean = sum(costs.values()) / len(costs)
     off = max(abs(cost / mean - 1) for cost in costs.values())
     table.add("seconds of blocks per Mvoxel: largest deviation from the mean", f"{off:.1%}")
 
 
 def _describe(table: Table, name: str, run: Run, size: float) -> None:
-    table.add_speed(f"{name}, two workers", size, run.cost, 2)
+    table.add_speed(f"{name}, one worker", size, run.cost, 1)
     table.add(f"{name}: seconds of blocks per Mvoxel", f"{sum(run.seconds.values()) / size:.3f}")
     merges, seconds = run.top
     table.add(f"{name}: top level's share of merges, of time", f"{merges:.1%}, {seconds:.1%}")
