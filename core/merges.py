@@ -124,17 +124,20 @@ def _smaller_sides(fragment, parent, voxels):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(nogil=True, cache=True)
+def root_of(root, node):  # type: ignore[no-untyped-def]
+    """The root of a node; the way to it is halved for the next time."""
+    while root[node] != node:
+        root[node] = root[root[node]]
+        node = root[node]
+    return node
+
+
+@nb.njit(nogil=True, cache=True)
 def _rooted(u, v, nodes):  # type: ignore[no-untyped-def]
     """The smallest node that each is connected to."""
     root = np.arange(nodes)
     for i in range(u.size):
-        a, b = u[i], v[i]
-        while root[a] != a:
-            root[a] = root[root[a]]
-            a = root[a]
-        while root[b] != b:
-            root[b] = root[root[b]]
-            b = root[b]
+        a, b = root_of(root, u[i]), root_of(root, v[i])
         root[max(a, b)] = min(a, b)
     for node in range(nodes):  # a root is smaller than its node, so it is done
         root[node] = root[root[node]]

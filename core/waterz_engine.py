@@ -34,7 +34,7 @@ import numpy as np
 import waterz
 
 from cadseg.agglomerate import Merges
-from cadseg.merges import relabelled
+from cadseg.merges import relabelled, root_of
 from cadseg.scores import scores
 
 if TYPE_CHECKING:
@@ -182,13 +182,7 @@ def _linked(u, v, nodes):  # type: ignore[no-untyped-def]
     contact = np.empty(u.size, np.int64)
     size = 0
     for i in range(u.size):
-        a, b = u[i], v[i]
-        while root[a] != a:
-            root[a] = root[root[a]]
-            a = root[a]
-        while root[b] != b:
-            root[b] = root[root[b]]
-            b = root[b]
+        a, b = root_of(root, u[i]), root_of(root, v[i])
         if a != b:
             low, high = min(a, b), max(a, b)
             root[high] = low

@@ -127,7 +127,7 @@ def two_rows(alike: int) -> Array:
 def test_cutting_changes_the_result(alike: int, block: int, count: int) -> None:
     """The law that it breaks: a block takes what it sees, with its context, for the whole."""
     for engine, expected in (("exact", 2), ("waterz", count)):
-        cells = store(two_rows(alike), engine, "mean", (1, 2, block))
+        cells = store(two_rows(alike), engine, "mean", (1, 2, block), "segment.threshold=0.5")
         cells.take(np.array([1, 401], np.uint64).repeat(400).reshape(1, 2, 400))
         assert np.unique(segments(cells.run_all(first="fragments"))).size == expected
 
