@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from cadseg.workers.process import Step
     from cadseg.workers.store import Store
 
-# Memory. Peak resident set of a worker at one block, less the idle worker, on affinities of SNEMI3D
-# in blocks of 48 x 1024 x 1024 and 8 x 32 x 32 voxels, 2026-11-20, one process per step; the
-# numbers here lie above both. Measured, in MB, for 50.3 Mvoxel: climb 772, fragments 311, edges
-# 220, agglomerate-0 172, weigh-0 373, segment 381, pyramid-1 137.
+# Memory. Peak resident set of a worker that goes through many blocks of 48 x 1024 x 1024 voxels of
+# SNEMI3D and keeps the memory of one for the next, in MB (`versus.py`, 1007 and 252 Mvoxel): climb
+# 1365, pyramid 1228, segment 660, fragments 608, agglomerate 447, edges 365. The numbers here lie
+# above these, and above one block of 8 x 32 x 32 voxels.
 IDLE = 400_000_000
 """Bytes of a worker with all its code, without a block: 152 MB idle, up to 300 at 8 x 32 x 32."""
 
@@ -41,12 +41,12 @@ CUDA = 4_000_000_000
 
 PER_VOXEL = {  # bytes per voxel read, and per voxel written
     "predict": (0, 4),
-    "climb": (9, 10),
+    "climb": (12, 12),
     "fragments": (0, 9),
     "edges": (0, 7),
     "segment": (0, 11),
     "weigh": (0, 11),
-    "pyramid": (0, 4),
+    "pyramid": (0, 20),
 }
 
 PER_WINDOW = 1200
