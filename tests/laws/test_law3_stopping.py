@@ -41,24 +41,23 @@ class Victims:
         """Of the run whose command is `process`."""
         self.process = process
 
-    def children(self) -> list[psutil.Process]:
-        """The scheduler, and the workers that it has started."""
+    def children(self, *, below: bool = True) -> list[psutil.Process]:
+        """The scheduler, and those `below` it, which it has started."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            return psutil.Process(self.process.pid).children(recursive=True)
+            return psutil.Process(self.process.pid).children(recursive=below)
         return []
 
     def worker(self, chance: random.Random) -> None:
         """Kill one worker."""
-        workers = [one for one in self.children() if one.ppid() != self.process.pid]
+        scheduler = self.children(below=False)
+        workers = [one for one in self.children() if one not in scheduler]
         if workers:
             end(chance.choice(workers))
 
     def scheduler(self, chance: random.Random) -> None:
         """Kill the process that hands out blocks."""
-        for one in self.children():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if one.ppid() == self.process.pid:
-                    end(one)
+        for one in self.children(below=False):
+            end(one)
 
     def command(self, chance: random.Random) -> None:
         """Kill the command itself, and nothing else."""
