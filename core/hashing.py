@@ -22,16 +22,3 @@ def slot_of(keys, key):  # type: ignore[no-untyped-def]
     while keys[slot] != 0 and keys[slot] != key:
         slot = (slot + np.uint64(1)) & last
     return slot
-
-
-@nb.njit(nogil=True, cache=True)
-def grown(keys, values):  # type: ignore[no-untyped-def]
-    """The table of `keys` and their `values`, twice as long."""
-    more_keys = np.zeros(2 * keys.size, keys.dtype)
-    more_values = np.zeros(2 * keys.size, values.dtype)
-    for i in range(keys.size):
-        if keys[i] != 0:
-            slot = slot_of(more_keys, keys[i])
-            more_keys[slot] = keys[i]
-            more_values[slot] = values[i]
-    return more_keys, more_values

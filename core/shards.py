@@ -39,7 +39,8 @@ TARGET: Zyx = (16, 128, 128)
 CODECS = {1: "zstd"}  # by bytes per voxel
 CODEC, LEVEL = "lz4", 1
 
-blosc.use_threads = False  # a worker is one thread, and there are as many as the user wants
+# A worker is one thread; and with several, the bytes would depend on which of them ends first.
+blosc.use_threads = False
 
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _EMPTY = np.uint64(2**64 - 1)  # index entry of an inner chunk that is all 0

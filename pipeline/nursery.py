@@ -39,7 +39,7 @@ class Nursery:
 
     address: str
     key: bytes
-    pid: int = 0
+    pid: int
 
     def close(self) -> None:
         """End it; what it and its forks took of the processor is then counted as this process's."""

@@ -32,8 +32,7 @@ def warm() -> None:
     for scoring in ("median", "mean"):
         contacts = graph.joined([graph.from_edges(rows, scoring)])
         tree, _ = agglomerate(contacts, none, floor=0, half=half, median=scoring == "median")
-    table = merges.cut(tree, (none, none), threshold=0, half=half)
-    merges.relabelled(found.labels.astype(np.uint64), table)
+    merges.cut(tree, (none, none), threshold=0, half=half)
     with tempfile.TemporaryDirectory() as folder:  # pyarrow imports pandas, where there is one
         tables.write(Path(folder) / "ids", {"id": found.ids})
         tables.read(Path(folder) / "ids")
