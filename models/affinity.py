@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+OFFSETS = ((1, 1, 1), (2, 3, 3), (3, 9, 9), (4, 27, 27))
+"""How far apart the two voxels of an edge lie in z, y, x: four reaches, twelve channels."""
+
 EPSILON = 1e-6
 """Embeddings shorter than this count as this long: no division by 0, affinity 0."""
 
