@@ -37,6 +37,7 @@ from cadseg.models.augment import AugmentConfig, augment, margin
 from cadseg.models.losses import slice_loss
 from cadseg.models.pairs import Labels, Pairs, PairsConfig, Raw
 from cadseg.models.student import MULTIPLE, Student, StudentConfig
+from cadseg.models.targets import targets_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +90,8 @@ def supervised(student: Student, raw_B2YX: Tensor, labels_B2YX: Tensor) -> Tenso
         raw_B2YX: float32, 0..1.
         labels_B2YX: int64, 0 is background.
     """
-    return slice_loss(affinities(*student(raw_B2YX)), labels_B2YX)
+    affs_B3YX = affinities(*student(raw_B2YX))
+    return slice_loss(affs_B3YX[:, None], targets_of(labels_B2YX))
 
 
 def train(

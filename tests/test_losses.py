@@ -1,4 +1,4 @@
-"""Targets and losses, against the plainest way to compute them."""
+"""Losses, against sums over sections and channels written down as in the paper."""
 
 from __future__ import annotations
 
@@ -6,117 +6,242 @@ import numpy as np
 import pytest
 import torch
 
-from cadseg.models.losses import balance, slice_loss, targets, without_borders, wmse
+from cadseg.models.losses import (
+    distillation_loss,
+    grafting_loss,
+    slice_loss,
+    teacher_loss,
+    wmse,
+)
+from cadseg.models.targets import targets_of
+
+CROPS = [(2, 2, 5, 6), (2, 5, 5, 6), (1, 5, 4, 30), (2, 8, 1, 3)]
+Z_CHANNELS = {1: 0, 2: 3, 3: 6, 4: 9}
 
 
-def some_labels(seed, shape=(2, 2, 7, 6), ids=3):
-    """Random labels, 0 among them."""
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, ids + 1, shape))
+def some_targets(shape, seed=0):
+    """Targets of random labels, of which some are background and some unlabelled."""
+    generator = np.random.default_rng(seed)
+    batch, depth, height, width = shape
+    coarse = generator.integers(-1, 3, (batch, depth, height, -(-width // 3)))
+    return targets_of(torch.from_numpy(coarse.repeat(3, axis=3)[..., :width].astype(np.int32)))
 
 
-def literal_targets(labels):
-    """Targets, pixel by pixel."""
-    batch, _, height, width = labels.shape
-    out = np.zeros((batch, 3, height, width), np.float32)
-    for b, y, x in np.ndindex(batch, height, width):
-        here = labels[b, 1, y, x]
-        neighbours = [labels[b, 0, y, x], None, None]
-        neighbours[1] = labels[b, 1, y - 1, x] if y else -1
-        neighbours[2] = labels[b, 1, y, x - 1] if x else -1
-        out[b, :, y, x] = [here == n and here > 0 for n in neighbours]
-    return out
+def some_values(*shape, seed=1):
+    """Random numbers around 0, of which a gradient can be had."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).requires_grad_()
 
 
-def literal_weights(target):
-    """Balancing weights, sample by sample."""
-    out = np.ones(target.shape, np.float32)
-    for b, sample in enumerate(target):
-        ones = int(sample.sum())
-        if 0 < ones < sample.size:
-            f = min(max(ones / sample.size, 0.05), 0.99)
-            on_ones, on_zeros = (1, f / (1 - f)) if f > 0.5 else ((1 - f) / f, 1)
-            out[b] = np.where(sample > 0, on_ones, on_zeros)
-    return out
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_targets(seed):
-    """A target is 1 where both pixels carry the same positive label."""
-    labels = some_labels(seed)
-    assert np.array_equal(targets(labels).numpy(), literal_targets(labels.numpy()))
-
-
-def test_background_is_joined_to_nothing():
-    """Two background pixels do not belong together."""
-    assert targets(torch.zeros(1, 2, 4, 4, dtype=torch.int64)).sum() == 0
-
-
-@pytest.mark.parametrize("ids", [1, 2, 5])
-def test_borders_are_taken_out(ids):
-    """A pixel whose 3 x 3 window holds two positive labels becomes background; others stay."""
-    labels = some_labels(ids, (1, 2, 9, 8), ids) * some_labels(9, (1, 2, 9, 8), 1)
-    result = without_borders(labels)
-    assert result.dtype == labels.dtype
-    padded = np.pad(labels.numpy(), [(0, 0), (0, 0), (1, 1), (1, 1)], mode="reflect")
-    for s, y, x in np.ndindex(2, 9, 8):
-        found = set(padded[0, s, y : y + 3, x : x + 3].ravel()) - {0}
-        expected = labels[0, s, y, x] if len(found) <= 1 else 0
-        assert result[0, s, y, x] == expected
-
-
-def test_borders_are_taken_out_once():
-    """Between two touching objects a border of two pixels appears, one on each side."""
-    labels = torch.ones(1, 2, 4, 8, dtype=torch.int64)
-    labels[..., 5:] = 2
-    assert without_borders(labels)[0, 0, 0].tolist() == [1, 1, 1, 1, 0, 0, 2, 2]
-
-
-@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.5, 0.7, 0.999, 1])
-def test_balance(share):
-    """Rare values weigh more, by the odds of the sample's ones, within limits."""
-    rng = np.random.default_rng(5)
-    target = (rng.random((3, 3, 20, 20)) < share).astype(np.float32)
-    found = balance(torch.from_numpy(target)).numpy()
-    assert np.allclose(found, literal_weights(target), rtol=1e-4)
-
-
-def test_balance_makes_both_sides_count_alike():
-    """Ones and zeros have the same total weight."""
-    target = (torch.rand(1, 3, 30, 30) < 0.8).float()
-    weighted = balance(target)
-    assert weighted[target == 1].sum() == pytest.approx(
-        float(weighted[target == 0].sum()), rel=1e-4
+def embeddings(shape):
+    """Student's e1 and e2 and teacher's embeddings of a crop."""
+    batch, depth, height, width = shape
+    pair = (batch, depth - 1, 4, height, width)
+    return (
+        some_values(*pair, seed=2),
+        some_values(*pair, seed=3),
+        some_values(batch, 4, depth, height, width, seed=4),
     )
 
 
-def test_wmse_sums_channels():
-    """Doubling the channels doubles the loss; doubling the batch does not change it."""
-    p, t, w = torch.rand(3, 2, 3, 4, 5)
-    literal = sum(float(w[i] * (p[i] - t[i]) ** 2) for i in np.ndindex(2, 3, 4, 5)) / (2 * 4 * 5)
-    assert wmse(p, t, w) == pytest.approx(literal, rel=1e-5)
-    twice = [torch.cat([a, a], dim=1) for a in (p, t, w)]
-    assert wmse(*twice) == pytest.approx(2 * literal, rel=1e-5)
-    more = [torch.cat([a, a]) for a in (p, t, w)]
-    assert wmse(*more) == pytest.approx(literal, rel=1e-5)
+def number(loss):
+    """A loss, which must be one float32, as a Python float."""
+    assert loss.shape == ()
+    assert loss.dtype == torch.float32
+    return loss.item()
 
 
-def test_slice_loss():
-    """The loss sums z, y and x, each over the pixels that have a neighbour there."""
-    labels = some_labels(4, (2, 2, 6, 5), 2)
-    affs = torch.rand(2, 3, 6, 5)
-    target = literal_targets(without_borders(labels).numpy())
-    squares = literal_weights(target) * (affs.numpy() - target) ** 2
-    literal = (
-        squares[:, 0].sum() / (2 * 6 * 5)
-        + squares[:, 1, 1:].sum() / (2 * 5 * 5)
-        + squares[:, 2, :, 1:].sum() / (2 * 6 * 4)
-    )
-    assert slice_loss(affs, labels) == pytest.approx(literal, rel=1e-5)
+def exact(*tensors):
+    """Tensors as numpy arrays of doubles."""
+    return [tensor.detach().double().numpy() for tensor in tensors]
 
 
-def test_slice_loss_of_the_truth_is_zero():
-    """Affinities that equal the targets cost nothing, whatever stands in the border."""
-    labels = some_labels(6, (1, 2, 12, 12), 1)
-    affs = targets(without_borders(labels))
-    affs[:, 1, 0], affs[:, 2, :, 0] = 0.7, 0.3
-    assert slice_loss(affs, labels) == 0
+def literal_wmse(p, t, w):
+    """Weighted squared error of one channel of a batch, voxel by voxel."""
+    total = sum(w[i] * (p[i] - t[i]) ** 2 for i in np.ndindex(p.shape))
+    return total / p.size if p.size else 0.0
+
+
+def in_plane(p, t, w):
+    """Error of the y and the x channel of one section [B, 3, Y, X]."""
+    rows = literal_wmse(p[:, 1, 1:], t[:, 1, 1:], w[:, 1, 1:])
+    return rows + literal_wmse(p[:, 2, :, 1:], t[:, 2, :, 1:], w[:, 2, :, 1:])
+
+
+def test_wmse():
+    """The error of a region is the sum of its errors over its size, and 0 if it is empty."""
+    p, t, w = torch.rand(3, 2, 3, 4)
+    assert number(wmse(p, t, w)) == pytest.approx(literal_wmse(*exact(p, t, w)), rel=1e-5)
+    assert wmse(*torch.rand(3, 2, 0, 4)) == 0
+
+
+@pytest.mark.parametrize("shape", CROPS)
+def test_teacher_loss(shape):
+    """Twelve channels are summed, each over voxels that have a neighbour; short ones tenfold."""
+    targets = some_targets(shape)
+    cosines = some_values(shape[0], 12, *shape[1:])
+    p, t, w = exact(cosines, *targets)
+    offsets = [1, 1, 1, 2, 3, 3, 3, 9, 9, 4, 27, 27]
+    literal = 0.0
+    for c, offset in enumerate(offsets):
+        cut = [slice(None)] * 4
+        cut[1 + c % 3] = slice(offset, None)
+        one = literal_wmse(*(a[:, c][tuple(cut)] for a in (p, t, w)))
+        literal += 10 * one if c < 3 else one
+    assert number(teacher_loss(cosines, targets)) == pytest.approx(literal, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", CROPS)
+def test_slice_loss(shape):
+    """Pair p is compared with the targets of section p + 1; pairs and channels are summed."""
+    targets = some_targets(shape)
+    affs = some_values(shape[0], shape[1] - 1, 3, *shape[2:])
+    a, t, w = exact(affs, *targets)
+    literal = 0.0
+    for p in range(shape[1] - 1):
+        wanted, weights = t[:, :3, p + 1], w[:, :3, p + 1]
+        literal += literal_wmse(a[:, p, 0], wanted[:, 0], weights[:, 0])
+        literal += in_plane(a[:, p], wanted, weights)
+    assert number(slice_loss(affs, targets)) == pytest.approx(literal, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", CROPS)
+def test_distillation_loss(shape):
+    """Pair p is compared with the teacher's positive cosines of section p + 1."""
+    targets = some_targets(shape)
+    affs = some_values(shape[0], shape[1] - 1, 3, *shape[2:])
+    cosines = some_values(shape[0], 3, *shape[1:], seed=5)
+    a, t, w = exact(affs, cosines, targets.weights_BCDYX)
+    literal = 0.0
+    for p in range(shape[1] - 1):
+        wanted, weights = np.maximum(t[:, :, p + 1], 0), w[:, :3, p + 1]
+        literal += literal_wmse(a[:, p, 0], wanted[:, 0], weights[:, 0])
+        literal += in_plane(a[:, p], wanted, weights)
+    assert number(distillation_loss(affs, cosines, targets)) == pytest.approx(literal, rel=1e-5)
+
+
+def test_truth_costs_nothing():
+    """Affinities that equal the targets have no loss, whatever stands where no edge counts."""
+    targets = some_targets((2, 5, 6, 7))
+    cosines = torch.where(targets.weights_BCDYX > 0, targets.wanted_BCDYX, 0.7)
+    affs = cosines[:, :3, 1:].transpose(1, 2)
+    assert teacher_loss(cosines, targets) == 0
+    assert slice_loss(affs, targets) == 0
+    assert distillation_loss(affs, cosines, targets) == 0
+    assert teacher_loss(1 - cosines, targets) > 0
+
+
+def literal_grafted(e1, e2, teacher, t, w):
+    """The intended loss: the graft really made, for each pair of a crop."""
+    depth = teacher.shape[2]
+    total = 0.0
+    for z in range(depth - 1):
+        graft = teacher.copy()
+        graft[:, :, z], graft[:, :, z + 1] = e1[:, z], e2[:, z]
+        graft /= np.linalg.norm(graft, axis=1, keepdims=True)
+        for s, channel in Z_CHANNELS.items():
+            for low in (z, z + 1):
+                if low + s <= depth - 1:
+                    cosine = (graft[:, :, low] * graft[:, :, low + s]).sum(axis=1)
+                    truth, weight = t[:, channel, low + s], w[:, channel, low + s]
+                    total += literal_wmse(cosine, truth, weight)
+    return total
+
+
+def literal_released(e1, e2, teacher, t, w):
+    """The released loss: every offset overwrites the one before."""
+    depth = teacher.shape[2]
+    total = 0.0
+    for z in range(depth - 1):
+        loss = 0.0
+        for s, c in Z_CHANNELS.items():
+            if z + s > depth - 2:
+                continue
+            p1 = (e1[:, z] * teacher[:, :, z + s]).sum(axis=1).clip(0, 1)
+            p2 = (e2[:, z] * teacher[:, :, z + 1 + s]).sum(axis=1).clip(0, 1)
+            if s == 1:
+                loss = literal_wmse(p2, t[:, c, z + 2], w[:, c, z + 2])
+            else:
+                loss = literal_wmse(p1, t[:, c, z + 1], padded(t, w, c, z + 1, s))
+                loss += literal_wmse(p2, t[:, c, z + 2], padded(t, w, c, z + 2, s))
+        total += loss
+    return total
+
+
+def padded(t, w, channel, section, offset):
+    """Weights of a section; one that has no neighbour counts as zeros where channel 0 counts."""
+    if section >= offset:
+        return w[:, channel, section]
+    on_zeros = [
+        max(set(weights[(wanted == 0) & (weights > 0)]), default=1.0)
+        for wanted, weights in zip(t, w, strict=True)
+    ]
+    return (w[:, 0, section] > 0) * np.array(on_zeros)[:, None, None]
+
+
+@pytest.mark.parametrize("shape", CROPS)
+@pytest.mark.parametrize(
+    ("form", "literal"), [("grafted", literal_grafted), ("released", literal_released)]
+)
+def test_grafting_loss(shape, form, literal):
+    """Both forms give what copying sections into the teacher's volume, one by one, gives."""
+    targets = some_targets(shape)
+    parts = embeddings(shape)
+    expected = literal(*exact(*parts, *targets))
+    assert number(grafting_loss(*parts, targets, form)) == pytest.approx(expected, rel=1e-5)
+    assert (expected > 0) == (form == "grafted" or shape[1] > 2)
+
+
+def test_grafting_knows_no_length():
+    """Longer embeddings change nothing in the intended form; in the released one they do."""
+    targets = some_targets((1, 6, 4, 5))
+    parts = embeddings((1, 6, 4, 5))
+    longer = [3 * part for part in parts]
+    grafted = number(grafting_loss(*parts, targets, "grafted"))
+    assert number(grafting_loss(*longer, targets, "grafted")) == pytest.approx(grafted, rel=1e-5)
+    released = number(grafting_loss(*parts, targets, "released"))
+    assert number(grafting_loss(*longer, targets, "released")) != pytest.approx(released, rel=0.01)
+
+
+def test_distillation_pulls_both_networks():
+    """Student and teacher get a gradient; a teacher that the caller detached gets none."""
+    targets = some_targets((2, 4, 5, 6))
+    affs, cosines = some_values(2, 3, 3, 5, 6), some_values(2, 3, 4, 5, 6, seed=5)
+    distillation_loss(affs, cosines, targets).backward()
+    assert affs.grad.any()
+    assert cosines.grad.any()
+    again = some_values(2, 3, 4, 5, 6, seed=5)
+    distillation_loss(affs, again.detach(), targets).backward()
+    assert again.grad is None
+
+
+@pytest.mark.parametrize("form", ["grafted", "released"])
+def test_grafting_pulls_both_networks(form):
+    """Both embeddings of the student and those of the teacher get a gradient."""
+    parts = embeddings((1, 6, 4, 5))
+    grafting_loss(*parts, some_targets((1, 6, 4, 5)), form).backward()
+    assert all(part.grad.any() for part in parts)
+
+
+def test_a_single_pair_is_grafted_without_the_teacher():
+    """Between the two sections of a pair the student is compared with itself."""
+    lower, upper, teacher = embeddings((1, 2, 4, 5))
+    grafting_loss(lower, upper, teacher, some_targets((1, 2, 4, 5)), "grafted").backward()
+    assert lower.grad.any()
+    assert upper.grad.any()
+    assert not teacher.grad.any()
+
+
+def test_gradient_of_grafting():
+    """The gradient is the change of the loss when one number changes a little."""
+    targets = some_targets((1, 6, 2, 3))
+    parts = embeddings((1, 6, 2, 3))
+    grafting_loss(*parts, targets, "grafted").backward()
+    arrays, truth = exact(*parts), exact(*targets)
+    for part, array in zip(parts, arrays, strict=True):
+        place = np.unravel_index(part.grad.abs().argmax().item(), array.shape)
+        losses = []
+        for step in (1e-5, -2e-5):
+            array[place] += step
+            losses.append(literal_grafted(*arrays, *truth))
+        array[place] += 1e-5
+        assert float(part.grad[place]) == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-3)
