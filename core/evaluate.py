@@ -16,27 +16,26 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from cadseg import group
+from cadseg.arrays import open_array
 from cadseg.blocks import Grid, Roi, Zyx, zyx
 from cadseg.errors import VolumeError
 from cadseg.fragments import lookup
-from cadseg.volume import open_volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cadseg.arrays import Voxels
+
 Array = np.ndarray[Any, Any]
 
 BLOCK: Zyx = (32, 512, 512)  # what is compared at once: some 500 MB with all that is made of it
-H5_NAME = re.compile(r"(?P<file>.+\.(?:h5|hdf5|hdf)):(?P<dataset>.+)")
 
 
 @dataclass(frozen=True)
@@ -68,40 +67,6 @@ class Scores:
     def voi_sum(self) -> float:
         """Variation of information, bits."""
         return self.voi_split + self.voi_merge
-
-
-class Labels(Protocol):
-    """What holds ids: a volume, or a dataset of an HDF5 file."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(z, y, x)."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the ids."""
-
-    def read(self, roi: Roi) -> Array:
-        """Ids of `roi`."""
-
-
-@dataclass(frozen=True)
-class _Dataset:
-    """A dataset of an HDF5 file, read like a volume."""
-
-    dataset: Any
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.dataset.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        kind: np.dtype[Any] = self.dataset.dtype
-        return kind
-
-    def read(self, roi: Roi) -> Array:
-        return np.asarray(self.dataset[roi.slices()])
 
 
 def evaluate(segmentation: str, truth: str, roi: Roi | None = None) -> Scores:
@@ -215,32 +180,12 @@ def _squares(sizes: Array) -> int:
 
 
 @contextlib.contextmanager
-def _labels(name: str) -> Iterator[Labels]:
-    """The ids at an address, or in a dataset of an HDF5 file."""
-    with contextlib.ExitStack() as stack:
-        match = H5_NAME.fullmatch(name)
-        ids: Labels
-        if match:
-            ids = _Dataset(stack.enter_context(_dataset(match["file"], match["dataset"])))
-        else:
-            ids = open_volume(name)
-        if len(ids.shape) != 3 or ids.dtype.kind not in "ui":
+def _labels(name: str) -> Iterator[Voxels]:
+    """The ids at an address."""
+    with open_array(name, "labels") as ids:
+        if ids.dtype.kind not in "ui":
             raise VolumeError(
                 f"labels {name}: has the shape {ids.shape} and the type {ids.dtype}; "
                 "accepted are integers over z, y, x"
             )
         yield ids
-
-
-@contextlib.contextmanager
-def _dataset(file: str, name: str) -> Iterator[Any]:
-    try:
-        opened = h5py.File(file, "r")
-    except OSError as error:
-        raise VolumeError(f"labels {file}: cannot be opened as HDF5 ({error})") from None
-    with opened:
-        if not isinstance(opened.get(name), h5py.Dataset):
-            raise VolumeError(
-                f"labels {file}: has no dataset {name}; there are {', '.join(opened) or 'none'}"
-            )
-        yield opened[name]
