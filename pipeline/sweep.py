@@ -1,9 +1,7 @@
 """Scores of a run at many thresholds, for the price of one look at its voxels.
 
-How many voxels each pair of fragment and true neuron has is counted once, block by block. After
-that a threshold only brings fragments together: from the highest to the lowest, the merges between
-one threshold and the next join rows of these counts. The scores are those of `relabel` followed by
-`evaluate`, threshold by threshold; the run stays as it is.
+The scores are those of `relabel` followed by `evaluate`, threshold by threshold; the run stays as
+it is. Voxels are counted once, block by block; the rest is done by `cadseg.cuts`.
 
 The merges are held in memory, some 90 bytes each, beside the counts.
 """
@@ -16,22 +14,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg import merges, scores, tables
+from cadseg import tables
 from cadseg.agglomerate import Merges
+from cadseg.cuts import cuts
 from cadseg.errors import OutputError
-from cadseg.evaluate import Scores, compared, renamed
+from cadseg.evaluate import Scores, compared
 from cadseg.evaluate import scores as scores_of
-from cadseg.fragments import lookup
 from cadseg.pipeline import plot as picture
 from cadseg.pipeline.prepare import recut
 from cadseg.pipeline.run import with_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from cadseg.evaluate import Counts
-    from cadseg.fragments import Ids
     from cadseg.workers.store import Store
 
 SCORES = ("threshold", "voi_split", "voi_merge", "voi_sum", "arand")
@@ -82,9 +78,9 @@ def sweep(
         store = recut(store, threshold, min_voxels).store
     _check(plot, table)
     counts = compared(str(out / "fragments"), truth)
-    cuts = _cuts(store, counts, falling, store.config.segment.min_voxels)
-    found = map(scores_of, cuts)
-    points = [Point(*pair) for pair in zip(falling, found, strict=True)][::-1]
+    small = store.config.segment.min_voxels
+    found = cuts(_tree(store), counts, falling, dtype=store.affinity_dtype, min_voxels=small)
+    points = [Point(*pair) for pair in zip(falling, map(scores_of, found), strict=True)][::-1]
     if table is not None:
         lines = [",".join(map(str, row)) for row in (SCORES, *(p.row for p in points))]
         tables.replace(table, "".join(f"{line}\n" for line in lines).encode())
@@ -110,33 +106,9 @@ def _check(plot: Path | None, table: Path | None) -> None:
         picture.check(plot)
 
 
-def _cuts(
-    store: Store, counts: Counts, falling: Sequence[float], min_voxels: int
-) -> Iterator[Counts]:
-    """The counts at each threshold."""
-    dtype = store.affinity_dtype
-    score, u, v = _rising(store, counts, min_voxels)
-    end = score.size
-    for threshold in falling:
-        begin = int(np.searchsorted(score, np.uint64(scores.at_least(threshold, dtype))))
-        joins = merges.components(u[begin:end], v[begin:end])
-        u, v = lookup(u[:begin], *joins), lookup(v[:begin], *joins)
-        counts = renamed(counts, *joins)
-        yield counts
-        end = begin
-
-
-def _rising(store: Store, counts: Counts, min_voxels: int) -> tuple[Ids, Ids, Ids]:
-    """Scores of all merges, lowest first, and their contacts; small sides merge above all."""
+def _tree(store: Store) -> Merges:
+    """All merges of the run."""
     parts = []
     for level in range(store.grid.top + 1):  # what a merge builds on stands before it
         parts += [store.read_table("merges", level, cell) for cell in store.grid.cells(level)]
-    tree = Merges(**{name: np.concatenate([part.pop(name) for part in parts]) for name in MERGES})
-    score = scores.scores(tree.sum, tree.count, scores.half_bits(store.affinity_dtype))
-    if min_voxels:
-        fragments, begin = np.unique(counts.segment, return_index=True)
-        voxels = np.add.reduceat(counts.voxels, begin)
-        smaller = merges.smaller_sides(tree, fragments, voxels)
-        score[smaller < min_voxels] = np.iinfo(np.uint64).max
-    order = np.argsort(score)
-    return score[order], tree.key_u[order], tree.key_v[order]
+    return Merges(**{name: np.concatenate([part.pop(name) for part in parts]) for name in MERGES})

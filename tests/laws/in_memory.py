@@ -79,6 +79,14 @@ class MemoryStore(Store):
                 importlib.import_module(step.work).run(block, self)
         return self
 
+    def cut(self, threshold: float) -> np.ndarray[Any, np.dtype[np.uint64]]:
+        """The segmentation of a finished run at another threshold: only the last stage again."""
+        tree = self.config.model_dump()
+        tree["segment"]["threshold"] = threshold
+        self.__dict__["config"] = configs.from_tree(tree, "test")
+        first = next(step.name for step in steps_of(self) if step.stage == "segment")
+        return self.run_all(first=first).arrays["segmentation/0"].copy()
+
     def take(self, fragments: np.ndarray[Any, np.dtype[np.uint64]]) -> None:
         """Stand in for the climb: these fragments, numbered block by block."""
         none = np.empty(0, np.uint64)

@@ -21,15 +21,6 @@ Array = np.ndarray[Any, Any]
 FIRST = "agglomerate-0"
 
 
-def cut(store: MemoryStore, threshold: float) -> Array:
-    """The segmentation of a finished run at another threshold: only the last stage again."""
-    tree = store.config.model_dump()
-    tree["segment"]["threshold"] = threshold
-    store.__dict__["config"] = configs.from_tree(tree, "test")
-    first = f"cut-{store.grid.top}" if store.grid.top else "segment"
-    return store.run_all(first=first).arrays["segmentation/0"].copy()
-
-
 def again(store: MemoryStore, threshold: float) -> Array:
     """The segmentation when the floor itself is the threshold: agglomerated anew."""
     tree = store.config.model_dump()
@@ -57,7 +48,7 @@ def thresholds_of(store: MemoryStore) -> list[float]:
 def assert_one_tree(store: MemoryStore) -> None:
     store.run_all()
     thresholds = thresholds_of(store)
-    cuts = {t: cut(store, t) for t in thresholds}
+    cuts = {t: store.cut(t) for t in thresholds}
     for t, expected in cuts.items():
         np.testing.assert_array_equal(expected, literal(store, t), f"literal at {t}")
         np.testing.assert_array_equal(expected, again(store, t), f"again at {t}")
@@ -111,9 +102,9 @@ def test_a_higher_threshold_only_splits(fib25_affinities: Array, scoring: str) -
     overrides = (f"agglomerate.scoring={scoring}",)
     store = MemoryStore(part, block_shape=(9, 50, 50), overrides=overrides).run_all()
     counts = []
-    coarse = cut(store, 0.1)
+    coarse = store.cut(0.1)
     for threshold in (0.3, 0.5, 0.7, 0.9):
-        fine = cut(store, threshold)
+        fine = store.cut(threshold)
         pairs = np.unique(np.stack([fine.ravel(), coarse.ravel()]), axis=1)
         assert len(np.unique(pairs[0])) == pairs.shape[1]
         assert (pairs[1] <= pairs[0]).all()
