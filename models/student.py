@@ -10,7 +10,8 @@ CVPR 2024, doi:10.1109/CVPR52733.2024.01056). The only difference is the switch 
 the authors upsample with true, which makes a value depend on the size of the tile that it was
 computed in; with false a value depends on the `HALO` pixels around it and on nothing else.
 
-Axis letters: B pairs, N sections, E embedding, C other channels, Y X pixels.
+Axis letters: B pairs or crops, D sections of a crop, P = D - 1 pairs of neighbours in it, N all
+sections or all pairs of a batch, E embedding, C other channels, Y X pixels.
 """
 
 from __future__ import annotations
@@ -70,35 +71,60 @@ class Student(nn.Module):
         Args:
             x_B2YX: float, 0..1; lower section first; Y and X multiples of 16.
         """
-        _check(x_B2YX)
-        sections_N1YX = torch.cat([x_B2YX[:, :1], x_B2YX[:, 1:]])
-        full_NCYX = self.stem(sections_N1YX)
+        _check(x_B2YX, x_B2YX.shape[1] == 2, "[B, 2, Y, X]")
+        return self._pairs(x_B2YX)
+
+    def sections(self, raw_BDYX: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` gives for all pairs of neighbouring sections, [B, P, E, Y, X] each.
+
+        What is of one section alone is computed once, though two pairs hold it. (In training mode,
+        batch norm sees all sections and all pairs at once.)
+
+        Args:
+            raw_BDYX: float, 0..1; two sections or more, from the lowest on; P = D - 1.
+        """
+        batch, sections, _, _ = raw_BDYX.shape
+        _check(raw_BDYX, sections > 1, "[B, D, Y, X] with D of 2 or more")
+        lower, upper = (
+            embedded.view(sections - 1, batch, *embedded.shape[1:]).transpose(0, 1)
+            for embedded in self._pairs(raw_BDYX)
+        )
+        return lower, upper
+
+    def _pairs(self, raw_BDYX: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of the lower and the upper sections, [N, E, Y, X] each.
+
+        N counts the pairs, the first pair of every sample first: so the lower and the upper
+        sections are slices, and nothing is copied, nor loses its layout in memory.
+        """
+        batch = raw_BDYX.shape[0]
+        full_NCYX = self.stem(torch.cat(raw_BDYX.unsqueeze(2).unbind(1)))
         half_NCYX = self.down0(_pool(full_NCYX))
-        lower_full, upper_full = full_NCYX.chunk(2)
-        lower_half, upper_half = half_NCYX.chunk(2)
+        lower_full, upper_full = full_NCYX[:-batch], full_NCYX[batch:]
+        lower_half, upper_half = half_NCYX[:-batch], half_NCYX[batch:]
 
-        half_BCYX = torch.cat([lower_half, upper_half], dim=1)
-        quarter_BCYX = self.down1(_pool(half_BCYX))
-        eighth_BCYX = self.down2(_pool(quarter_BCYX))
-        x_BCYX = self.down3(_pool(eighth_BCYX))
-        x_BCYX = self.up1(torch.cat([eighth_BCYX, self._up(x_BCYX)], dim=1))
-        x_BCYX = self.up2(torch.cat([quarter_BCYX, self._up(x_BCYX)], dim=1))
+        half_NCYX = torch.cat([lower_half, upper_half], dim=1)
+        quarter_NCYX = self.down1(_pool(half_NCYX))
+        eighth_NCYX = self.down2(_pool(quarter_NCYX))
+        x_NCYX = self.down3(_pool(eighth_NCYX))
+        x_NCYX = self.up1(torch.cat([eighth_NCYX, self._up(x_NCYX)], dim=1))
+        x_NCYX = self.up2(torch.cat([quarter_NCYX, self._up(x_NCYX)], dim=1))
 
-        x_BCYX = self._up(x_BCYX)
+        x_NCYX = self._up(x_NCYX)
         return (
-            self._head(self.lower, x_BCYX, lower_half, lower_full),
-            self._head(self.upper, x_BCYX, upper_half, upper_full),
+            self._head(self.lower, x_NCYX, lower_half, lower_full),
+            self._head(self.upper, x_NCYX, upper_half, upper_full),
         )
 
-    def _head(self, head: _Head, x_BCYX: Tensor, half_BCYX: Tensor, full_BCYX: Tensor) -> Tensor:
-        x_BCYX = head.up3(torch.cat([half_BCYX, x_BCYX], dim=1))
-        x_BCYX = head.up4(torch.cat([full_BCYX, self._up(x_BCYX)], dim=1))
-        out_BEYX: Tensor = head.out(x_BCYX)
-        return out_BEYX
+    def _head(self, head: _Head, x_NCYX: Tensor, half_NCYX: Tensor, full_NCYX: Tensor) -> Tensor:
+        x_NCYX = head.up3(torch.cat([half_NCYX, x_NCYX], dim=1))
+        x_NCYX = head.up4(torch.cat([full_NCYX, self._up(x_NCYX)], dim=1))
+        out_NEYX: Tensor = head.out(x_NCYX)
+        return out_NEYX
 
-    def _up(self, x_BCYX: Tensor) -> Tensor:
+    def _up(self, x_NCYX: Tensor) -> Tensor:
         return F.interpolate(
-            x_BCYX, scale_factor=2, mode="bilinear", align_corners=self.config.align_corners
+            x_NCYX, scale_factor=2, mode="bilinear", align_corners=self.config.align_corners
         )
 
 
@@ -127,11 +153,11 @@ def _pool(x_NCYX: Tensor) -> Tensor:
     return F.max_pool2d(x_NCYX, 2)
 
 
-def _check(x_B2YX: Tensor) -> None:
+def _check(raw_BDYX: Tensor, deep_enough: bool, accepted: str) -> None:
     """Callers cut tiles; a wrong shape is a mistake of ours, not of the user's."""
-    _, sections, height, width = x_B2YX.shape
-    if sections != 2 or height % MULTIPLE or width % MULTIPLE or not height or not width:
+    height, width = raw_BDYX.shape[2:]
+    if not deep_enough or height % MULTIPLE or width % MULTIPLE or not height or not width:
         raise ValueError(
-            f"the student got {tuple(x_B2YX.shape)}; accepted is [B, 2, Y, X] "
+            f"the student got {tuple(raw_BDYX.shape)}; accepted is {accepted}, "
             f"with Y and X multiples of {MULTIPLE}"
         )

@@ -79,6 +79,49 @@ def test_shape_is_checked_at_the_entrance(student, shape):
         student(torch.zeros(shape))
 
 
+def test_one_section_is_no_pair(student):
+    """A crop of one section is refused with a sentence that says what is accepted."""
+    with pytest.raises(ValueError, match="D of 2 or more"):
+        student.sections(torch.zeros(1, 1, 32, 32))
+
+
+@pytest.mark.parametrize(("crops", "sections"), [(1, 2), (1, 5), (3, 4)])
+def test_neighbours_in_a_crop(narrow, crops, sections):
+    """All neighbouring sections of a crop are embedded as they are pair by pair."""
+    raw = torch.rand(crops, sections, 32, 48)
+    with torch.inference_mode():
+        lower, upper = narrow.sections(raw)
+        assert lower.shape == upper.shape == (crops, sections - 1, 4, 32, 48)
+        for p in range(sections - 1):
+            below, above = narrow(raw[:, p : p + 2])
+            assert torch.allclose(lower[:, p], below, atol=1e-5)
+            assert torch.allclose(upper[:, p], above, atol=1e-5)
+
+
+def test_channels_stay_last():
+    """With channels last in memory, every layer gets them so, also of a crop of many sections."""
+    student = Student(StudentConfig(filters=4, embedding=4)).to(memory_format=torch.channels_last)
+    layouts = []
+    for conv in (m for m in student.modules() if isinstance(m, nn.Conv2d)):
+        conv.register_forward_hook(
+            lambda _, inputs, output: layouts.extend(
+                x.is_contiguous(memory_format=torch.channels_last) for x in (*inputs, output)
+            )
+        )
+    student.sections(torch.rand(2, 4, 96, 96))
+    assert len(layouts) == 2 * 24
+    assert all(layouts)
+
+
+def test_a_section_is_seen_once():
+    """What belongs to one section alone is computed once for each section of a crop."""
+    student, seen = Student(StudentConfig(filters=2, embedding=2)), []
+    for block in (student.stem, student.down0, student.down1):
+        block.register_forward_hook(lambda _, inputs, output: seen.append(len(output)))
+    student.sections(torch.rand(2, 5, 32, 32))
+    assert seen == [10, 10, 8]
+
+
 @pytest.mark.parametrize("axis", [1, 2])
 def test_far_pixels_do_not_matter(narrow, axis):
     """Nothing at a distance of HALO or more changes the result by a single bit."""
