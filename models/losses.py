@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from cadseg.models.affinity import EPSILON, OFFSETS
 from cadseg.models.targets import CHANNELS
@@ -118,18 +117,24 @@ def grafting_loss(
 
 
 def _grafted(lower: Tensor, upper: Tensor, teacher: Tensor, targets: Targets) -> Tensor:
-    e1_BPEYX, e2_BPEYX, teacher_BDEYX = (
-        F.normalize(e, dim=2, eps=EPSILON) for e in (lower, upper, teacher)
-    )
-    total = e1_BPEYX.new_zeros(())
+    """L_FGI as intended; embeddings are [B, sections, E, Y, X]."""
+    # Dividing products by lengths, not embeddings: 1.5 s instead of 2.5 s of CPU at 2x18x160x160.
+    e1, e2, volume = ((e, _inverse_length(e)) for e in (lower, upper, teacher))
+    total = lower.new_zeros(())
     for channel, offset in _z_channels():
-        above_e1 = e2_BPEYX if offset == 1 else teacher_BDEYX[:, offset:]
-        for anchor, above in (e1_BPEYX, above_e1), (e2_BPEYX, teacher_BDEYX[:, offset + 1 :]):
-            count = above.shape[1]
-            cosines = (anchor[:, :count] * above).sum(dim=2)
+        above_e1 = e2 if offset == 1 else [x[:, offset:] for x in volume]
+        above_e2 = [x[:, offset + 1 :] for x in volume]
+        for (low, low_scale), (high, high_scale) in (e1, above_e1), (e2, above_e2):
+            count = high.shape[1]
+            products_BDYX = (low[:, :count] * high).sum(dim=2)
+            cosines_BDYX = products_BDYX * low_scale[:, :count] * high_scale
             wanted, weights = (t[:, channel, t.shape[2] - count :] for t in targets)
-            total = total + _sections(cosines, wanted, weights)
+            total = total + _sections(cosines_BDYX, wanted, weights)
     return total
+
+
+def _inverse_length(embeddings_BDEYX: Tensor) -> Tensor:
+    return embeddings_BDEYX.square().sum(dim=2).clamp(min=EPSILON**2).rsqrt()
 
 
 def _released(lower: Tensor, upper: Tensor, teacher: Tensor, targets: Targets) -> Tensor:
@@ -142,34 +147,40 @@ def _released(lower: Tensor, upper: Tensor, teacher: Tensor, targets: Targets) -
     """
     pairs = lower.shape[1]
     total = lower.new_zeros(())
+    on_zeros_B = _weight_of_zeros(targets)
     for channel, offset in _z_channels():
         stop = pairs - offset
         first = 0 if offset == OFFSETS[-1][0] else stop - 1
         if not 0 <= first < stop:
             continue
+        wanted, weights = _padded(targets, channel, offset, on_zeros_B)
         for up, anchor in enumerate((lower, upper)):
             if up == 0 and offset == 1:
                 continue
             above = teacher[:, first + up + offset : stop + up + offset]
             products = (anchor[:, first:stop] * above).sum(dim=2).clamp(0, 1)
-            wanted, weights = _padded(targets, channel, offset)
             section = slice(first + up + 1, stop + up + 1)
             total = total + _sections(products, wanted[:, section], weights[:, section])
     return total
 
 
-def _padded(targets: Targets, channel: int, offset: int) -> tuple[Tensor, Tensor]:
+def _weight_of_zeros(targets: Targets) -> Tensor:
+    """The weight of each crop's zeros; 1 if it has none."""
+    on_zeros_B = (targets.weights_BCDYX * (1 - targets.wanted_BCDYX)).amax(dim=(1, 2, 3, 4))
+    return torch.where(on_zeros_B > 0, on_zeros_B, 1)
+
+
+def _padded(
+    targets: Targets, channel: int, offset: int, on_zeros_B: Tensor
+) -> tuple[Tensor, Tensor]:
     """Targets of one channel where sections without a neighbour want zeros, and count as such.
 
     They count where the edge to the next lower section does.
     """
-    wanted_BCDYX, weights_BCDYX = targets
-    on_zeros_B = (weights_BCDYX * (1 - wanted_BCDYX)).amax(dim=(1, 2, 3, 4))
-    on_zeros_B = torch.where(on_zeros_B > 0, on_zeros_B, 1)
-    weights_BDYX = weights_BCDYX[:, channel].clone()
-    known_BDYX = weights_BCDYX[:, 0, :offset] > 0
+    weights_BDYX = targets.weights_BCDYX[:, channel].clone()
+    known_BDYX = targets.weights_BCDYX[:, 0, :offset] > 0
     weights_BDYX[:, :offset] = known_BDYX * on_zeros_B.view(-1, 1, 1, 1)
-    return wanted_BCDYX[:, channel], weights_BDYX
+    return targets.wanted_BCDYX[:, channel], weights_BDYX
 
 
 def _z_channels() -> Iterable[tuple[int, int]]:

@@ -15,7 +15,7 @@ from cadseg.models.losses import (
 )
 from cadseg.models.targets import targets_of
 
-CROPS = [(2, 2, 5, 6), (2, 5, 5, 6), (1, 5, 4, 30), (2, 8, 1, 3)]
+CROPS = [(2, 2, 5, 6), (1, 3, 4, 5), (2, 5, 5, 6), (1, 5, 4, 30), (2, 8, 1, 3)]
 Z_CHANNELS = {1: 0, 2: 3, 3: 6, 4: 9}
 
 
@@ -202,6 +202,24 @@ def test_grafting_knows_no_length():
     assert number(grafting_loss(*longer, targets, "released")) != pytest.approx(released, rel=0.01)
 
 
+def test_released_in_a_crop_of_one_object():
+    """Sections without a neighbour want zeros of weight 1 where a crop has no other zeros."""
+    targets = targets_of(torch.ones(1, 6, 3, 3, dtype=torch.int32))
+    parts = embeddings((1, 6, 3, 3))
+    expected = literal_released(*exact(*parts, *targets))
+    assert number(grafting_loss(*parts, targets, "released")) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["grafted", "released"])
+def test_embeddings_of_no_length(form):
+    """Embeddings of zeros have a loss and a gradient that are numbers."""
+    parts = [torch.zeros_like(part).requires_grad_() for part in embeddings((1, 6, 4, 5))]
+    loss = grafting_loss(*parts, some_targets((1, 6, 4, 5)), form)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(part.grad.isfinite().all() for part in parts)
+
+
 def test_distillation_pulls_both_networks():
     """Student and teacher get a gradient; a teacher that the caller detached gets none."""
     targets = some_targets((2, 4, 5, 6))
@@ -245,3 +263,25 @@ def test_gradient_of_grafting():
             losses.append(literal_grafted(*arrays, *truth))
         array[place] += 1e-5
         assert float(part.grad[place]) == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_losses_are_the_same_on_a_gpu():
+    """Targets, losses and gradients do not depend on the device."""
+    shape = (2, 8, 20, 30)
+    labels = torch.from_numpy(np.random.default_rng(0).integers(-1, 3, shape).astype(np.int32))
+    results = []
+    for device in ("cpu", "cuda"):
+        targets = targets_of(labels.to(device))
+        cosines = some_values(2, 12, *shape[1:]).detach().to(device).requires_grad_()
+        parts = [part.detach().to(device).requires_grad_() for part in embeddings(shape)]
+        affs = cosines[:, :3, 1:].transpose(1, 2).clamp(0, 1)
+        losses = [teacher_loss(cosines, targets), slice_loss(affs, targets)]
+        losses += [distillation_loss(affs, 1 - cosines[:, :3], targets)]
+        losses += [grafting_loss(*parts, targets, form) for form in ("grafted", "released")]
+        torch.stack(losses).sum().backward()
+        gradients = [tensor.grad for tensor in (cosines, *parts)]
+        results.append([tensor.cpu() for tensor in (*targets, *losses, *gradients)])
+    for here, there in zip(*results, strict=True):
+        assert torch.allclose(here, there, rtol=1e-4, atol=1e-6)
