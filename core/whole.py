@@ -17,7 +17,7 @@ import numpy as np
 from cadseg import edges, evaluate, fragments, graph, scores
 from cadseg.agglomerate import Merges, agglomerate
 from cadseg.blocks import Roi, zyx
-from cadseg.cuts import cuts
+from cadseg.curve import curve
 from cadseg.errors import ConfigError, VolumeError
 from cadseg.heights import heights
 
@@ -54,11 +54,9 @@ def scores_at(
         raise VolumeError("labels: none is above 0, so nothing is compared")
     ids, tree = merged(affinities, config)
     counts = evaluate.contingency(ids, np.maximum(labels, 0))
-    falling = sorted(set(thresholds), reverse=True)
-    found = cuts(
-        tree, counts, falling, dtype=affinities.dtype, min_voxels=config.segment.min_voxels
-    )
-    by_threshold = dict(zip(falling, map(evaluate.scores, found), strict=True))
+    small = config.segment.min_voxels
+    points = curve(tree, counts, thresholds, dtype=affinities.dtype, min_voxels=small)
+    by_threshold = {point.threshold: point.scores for point in points}
     return [by_threshold[threshold] for threshold in thresholds]
 
 

@@ -1,7 +1,7 @@
 """Scores of a run at many thresholds, for the price of one look at its voxels.
 
 The scores are those of `relabel` followed by `evaluate`, threshold by threshold; the run stays as
-it is. Voxels are counted once, block by block; the rest is done by `cadseg.cuts`.
+it is. Voxels are counted once, block by block; the rest is done by `cadseg.curve`.
 
 The merges are held in memory, some 90 bytes each, beside the counts.
 """
@@ -9,17 +9,16 @@ The merges are held in memory, some 90 bytes each, beside the counts.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cadseg import tables
 from cadseg.agglomerate import Merges
-from cadseg.cuts import cuts
+from cadseg.curve import SCORES, Point, best, curve
 from cadseg.errors import OutputError
-from cadseg.evaluate import Scores, compared
-from cadseg.evaluate import scores as scores_of
+from cadseg.evaluate import compared
 from cadseg.pipeline import plot as picture
 from cadseg.pipeline.prepare import recut
 from cadseg.pipeline.run import with_tree
@@ -30,23 +29,7 @@ if TYPE_CHECKING:
 
     from cadseg.workers.store import Store
 
-SCORES = ("threshold", "voi_split", "voi_merge", "voi_sum", "arand")
 MERGES = tuple(field.name for field in fields(Merges))
-
-
-@dataclass(frozen=True)
-class Point:
-    """A threshold, and the scores of the segmentation that it gives."""
-
-    threshold: float
-    scores: Scores
-
-    @property
-    def row(self) -> tuple[float, ...]:
-        """What `SCORES` name."""
-        values = {"threshold": self.threshold, "voi_sum": self.scores.voi_sum}
-        values |= asdict(self.scores)
-        return tuple(values[name] for name in SCORES)
 
 
 def sweep(
@@ -73,14 +56,12 @@ def sweep(
             would, or a file that cannot be written; nothing is then.
     """
     store = with_tree(out)
-    falling = sorted(set(thresholds), reverse=True)
-    for threshold in falling:
+    for threshold in thresholds:
         store = recut(store, threshold, min_voxels).store
     _check(plot, table)
     counts = compared(str(out / "fragments"), truth)
     small = store.config.segment.min_voxels
-    found = cuts(_tree(store), counts, falling, dtype=store.affinity_dtype, min_voxels=small)
-    points = [Point(*pair) for pair in zip(falling, map(scores_of, found), strict=True)][::-1]
+    points = curve(_tree(store), counts, thresholds, dtype=store.affinity_dtype, min_voxels=small)
     if table is not None:
         lines = [",".join(map(str, row)) for row in (SCORES, *(p.row for p in points))]
         tables.replace(table, "".join(f"{line}\n" for line in lines).encode())
@@ -88,11 +69,6 @@ def sweep(
         rows = np.array([point.row for point in points])
         tables.replace(plot, picture.drawn(rows, SCORES, points.index(best(points))))
     return points
-
-
-def best(points: Sequence[Point]) -> Point:
-    """The point with the lowest sum of VOI; of equal ones the highest threshold."""
-    return min(points, key=lambda point: (point.scores.voi_sum, -point.threshold))
 
 
 def _check(plot: Path | None, table: Path | None) -> None:

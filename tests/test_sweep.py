@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from cadseg import evaluate
+from cadseg.curve import best
 from cadseg.pipeline import run
 from cadseg.pipeline.cli.relabel import thresholds
-from cadseg.pipeline.sweep import best, sweep
+from cadseg.pipeline.sweep import sweep
 
 sys.path.append(str(Path(__file__).parent))
 

@@ -76,7 +76,8 @@ def _sweep(
     plot: Path | None,
     table: Path | None,
 ) -> None:
-    from cadseg.pipeline.sweep import best, sweep
+    from cadseg.curve import best
+    from cadseg.pipeline.sweep import sweep
 
     points = sweep(out, at, truth, min_voxels=min_voxels, plot=plot, table=table)
     click.echo("  threshold  VOI split  VOI merge    VOI sum      ARAND")
