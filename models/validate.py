@@ -1,0 +1,149 @@
+"""How good a network is on volumes that it does not learn from: segmented by our own kernels.
+
+The affinities that it predicts are segmented in memory as a run would do it (`cadseg.whole`), and
+scored against the labels at several thresholds; besides, they have a loss. A held-out volume is a
+pair of raw uint8 and integer labels, both [Z, Y, X]: above 0 objects, 0 background, below 0
+unlabelled. VOI leaves out background and unlabelled voxels, the loss unlabelled ones alone.
+
+Axis letters: B pairs, Z Y X voxels of a volume; 2 stands for lower and upper section, 3 for the
+channels z y x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from cadseg import config as configs
+from cadseg import whole
+from cadseg.config import Config, Strict, Unit
+from cadseg.curve import Point, best
+from cadseg.evaluate import Scores
+from cadseg.models import losses
+from cadseg.models.pairs import PairsConfig as DataConfig
+
+HeldOut = tuple[NDArray[np.uint8], NDArray[Any]]
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+
+class ValidationConfig(Strict):
+    """What is validated on, how often, and with which numbers.
+
+    Attributes:
+        data: volumes that nothing is learned from; every one counts alike.
+        every: steps from one validation to the next.
+        config: of the segmentation: a name, or a file.
+        thresholds: at which it is cut, affinities in 0..1.
+    """
+
+    data: Annotated[tuple[DataConfig, ...], Field(min_length=1)]
+    every: Annotated[int, Field(gt=0)]
+    config: str
+    thresholds: Annotated[tuple[Unit, ...], Field(min_length=1)]
+
+    def segmentation(self) -> Config:
+        """The numbers of the segmentation.
+
+        Raises:
+            ConfigError: there is no such config, or it cannot be cut at the thresholds.
+        """
+        config = configs.load(self.config)
+        whole.check(config, self.thresholds)
+        return config
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Means over the held-out volumes.
+
+    Attributes:
+        points: scores by threshold, in the order that was asked for.
+        loss: what is wrong with the affinities themselves.
+    """
+
+    points: tuple[Point, ...]
+    loss: float
+
+    @property
+    def best(self) -> Point:
+        """The threshold with the lowest sum of VOI, of equal ones the highest; its scores."""
+        return best(self.points)
+
+
+def validated(
+    predict: Predict, held_out: Sequence[HeldOut], config: Config, thresholds: Sequence[float]
+) -> Validation:
+    """Predict, segment and score all held-out volumes.
+
+    Args:
+        predict: affinities uint8 [3, Z, Y, X] of raw uint8 [Z, Y, X].
+        held_out: raw and labels, of at least two sections.
+        config: of the segmentation.
+        thresholds: at which it is cut.
+
+    Raises:
+        ConfigError: it cannot be cut there.
+        VolumeError: a volume without objects.
+    """
+    rows, lost = [], []
+    for raw_ZYX, labels_ZYX in held_out:
+        affinities_3ZYX = predict(raw_ZYX)
+        assert affinities_3ZYX.shape == (3, *raw_ZYX.shape), affinities_3ZYX.shape
+        rows.append(whole.scores_at(affinities_3ZYX, labels_ZYX, thresholds, config))
+        lost.append(loss(affinities_3ZYX, labels_ZYX))
+    means = [_mean(scores) for scores in zip(*rows, strict=True)]
+    points = [Point(*pair) for pair in zip(thresholds, means, strict=True)]
+    return Validation(tuple(points), fmean(lost))
+
+
+def loss(affinities_3ZYX: NDArray[np.uint8], labels_ZYX: NDArray[Any]) -> float:
+    """Weighted squared error of affinities, summed over z, y and x, the mean of all section pairs.
+
+    Each pair is a sample of its own, as in the student's training: nothing is kept of it but its
+    loss. The affinities of the first section, which has no lower one, do not count.
+    """
+    losses_of_pairs = []
+    for z in range(1, len(labels_ZYX)):
+        labels_12YX = torch.from_numpy(labels_ZYX[z - 1 : z + 1].astype(np.int64))[None]
+        affinities_13YX = torch.from_numpy(affinities_3ZYX[None, :, z]).float() / 255
+        losses_of_pairs.append(_loss(affinities_13YX, labels_12YX))
+    return fmean(losses_of_pairs)
+
+
+def _mean(scores: Sequence[Scores]) -> Scores:
+    """Every volume counts alike, whatever its size."""
+    return Scores(
+        voi_split=fmean(score.voi_split for score in scores),
+        voi_merge=fmean(score.voi_merge for score in scores),
+        arand=fmean(score.arand for score in scores),
+        voxels=sum(score.voxels for score in scores),
+    )
+
+
+def _loss(affinities_B3YX: Tensor, labels_B2YX: Tensor) -> float:
+    wanted_B3YX = losses.targets(losses.without_borders(labels_B2YX))
+    counts_B3YX = _labelled(labels_B2YX >= 0)
+    ones = (wanted_B3YX[counts_B3YX] > 0).float().mean().clamp(losses.F_MIN, losses.F_MAX)
+    odds = ones / (1 - ones)
+    on_ones, on_zeros = (1 / odds).clamp(min=1), odds.clamp(min=1)
+    weights_B3YX = torch.where(wanted_B3YX > 0, on_ones, on_zeros) * counts_B3YX
+    squares_B3YX = weights_B3YX * (affinities_B3YX - wanted_B3YX) ** 2
+    sums_3, counts_3 = squares_B3YX.sum((0, 2, 3)), counts_B3YX.sum((0, 2, 3)).clamp(min=1)
+    return float((sums_3 / counts_3).sum())
+
+
+def _labelled(known_B2YX: Tensor) -> Tensor:
+    """Which of the edges z, y, x of the upper section have two labelled ends, [B, 3, Y, X]."""
+    lower_BYX, upper_BYX = known_B2YX.unbind(1)
+    y_BYX = F.pad(upper_BYX[:, 1:] & upper_BYX[:, :-1], (0, 0, 1, 0))
+    x_BYX = F.pad(upper_BYX[:, :, 1:] & upper_BYX[:, :, :-1], (1, 0))
+    return torch.stack([lower_BYX & upper_BYX, y_BYX, x_BYX], dim=1)
