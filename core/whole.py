@@ -5,7 +5,7 @@ does not depend on how a volume is cut; so `scores_at` are the scores of a run i
 by `relabel` and `evaluate` at every threshold.
 
 The config's `fragments`, `agglomerate` and `segment.min_voxels` count; the rest of it is about
-files, workers and the network. Memory is some 40 bytes per voxel.
+files, workers and the network. Memory is some 50 bytes per voxel.
 """
 
 from __future__ import annotations
