@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cadseg.errors import CadsegError
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 Uint8 = NDArray[np.uint8]
 Precision = Literal["float32", "bfloat16", "float16"]
+Network = TypeVar("Network", bound=nn.Module)
+Convolution = (nn.Conv2d, nn.Conv3d)
+BatchNorm = (nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Predictor:
@@ -89,25 +92,40 @@ def predict_pairs(student: Student, raw_B2YX: Uint8, *, precision: Precision = "
     """
     assert not student.training, "batch norm would depend on the batch"
     device = next(student.parameters()).device
-    raw_B2YX = np.require(raw_B2YX, requirements=["C", "W"])  # a copy only where torch needs one
-    x_B2YX = torch.from_numpy(raw_B2YX).to(device).float().div_(255)
-    with torch.autocast(device.type, _dtype(precision), enabled=precision != "float32"):
+    x_B2YX = as_floats(raw_B2YX, device)
+    with arithmetic(device, precision):
         lower_BEYX, upper_BEYX = student(x_B2YX.contiguous(memory_format=torch.channels_last))
-    affs_B3YX = affinities(lower_BEYX, upper_BEYX)
-    result: Uint8 = affs_B3YX.mul_(255).round_().byte().cpu().numpy()
+    return as_bytes(affinities(lower_BEYX, upper_BEYX))
+
+
+def as_floats(raw: Uint8, device: torch.device) -> Tensor:
+    """What networks take: float32, 0..1, on `device`."""
+    raw = np.require(raw, requirements=["C", "W"])  # a copy only where torch needs one
+    return torch.from_numpy(raw).to(device).float().div_(255)
+
+
+def arithmetic(device: torch.device, precision: Precision) -> torch.autocast:
+    """Networks called with this context compute in `precision`."""
+    dtype: torch.dtype = getattr(torch, precision)
+    return torch.autocast(device.type, dtype, enabled=precision != "float32")
+
+
+def as_bytes(affs: Tensor) -> Uint8:
+    """Affinities, which are overwritten, times 255 and rounded half to even."""
+    result: Uint8 = affs.mul_(255).round_().byte().cpu().numpy()
     return result
 
 
-def folded(student: Student) -> Student:
-    """A copy for inference that computes the same without batch norm layers.
+def folded(network: Network) -> Network:
+    """A copy for inference that computes the same with fewer batch norm layers, if any.
 
-    In evaluation mode batch norm is a scale and a shift per channel, which the convolution before
-    it can do as well.
+    In evaluation mode batch norm is a scale and a shift per channel, which the convolution right
+    before it can do as well.
     """
-    copied = copy.deepcopy(student).eval()
+    copied = copy.deepcopy(network).eval()
     for block in [module for module in copied.modules() if isinstance(module, nn.Sequential)]:
         for i, (first, second) in enumerate(itertools.pairwise(list(block))):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+            if isinstance(first, Convolution) and isinstance(second, BatchNorm):
                 block[i], block[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
     return copied
 
@@ -125,8 +143,3 @@ def device_kind(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise CadsegError("device cuda, but PyTorch finds no GPU here; accepted are auto and cpu")
     return name
-
-
-def _dtype(precision: Precision) -> torch.dtype:
-    dtype: torch.dtype = getattr(torch, precision)
-    return dtype

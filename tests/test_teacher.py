@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from cadseg.models.predict import folded
 from cadseg.models.teacher import Teacher, TeacherConfig, by_section
 
 NARROW = TeacherConfig(widths=(2, 3, 4, 5, 6), embedding=4)
@@ -116,6 +117,18 @@ def test_what_is_done_in_place_is_not_needed_again(narrow):
     narrow.double()
     raw = torch.rand(1, 2, 16, 16, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda r: narrow(r).mean(dim=(2, 3, 4)), raw, fast_mode=True)
+
+
+def test_folding_changes_nothing(narrow):
+    """A teacher with fewer batch norm layers, for inference, computes what the whole one does."""
+    for norm in (m for m in narrow.modules() if isinstance(m, nn.BatchNorm3d)):
+        norm.running_mean.uniform_(-0.1, 0.1)
+        norm.running_var.uniform_(0.2, 2)
+    raw = torch.rand(1, 3, 32, 32)
+    fast = folded(narrow)
+    assert sum(isinstance(m, nn.BatchNorm3d) for m in fast.modules()) == 9 + 4
+    with torch.inference_mode():
+        assert torch.allclose(narrow.eval()(raw), fast(raw), atol=1e-4)
 
 
 @pytest.mark.gpu
