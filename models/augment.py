@@ -1,141 +1,226 @@
-"""Random changes to a training sample that leave its meaning as it is.
+"""Random changes to a training crop that leave its meaning as it is.
 
-A sample is a pair of sections: raw uint8 ``[2, P, P]`` and labels int64 of the same shape, lower
-section first. It comes in with a margin around the wanted crop, so that a rotated crop still lies
-inside: no black corners. In-plane changes treat raw (linear interpolation) and labels (nearest)
-alike, and both sections alike. Every change is drawn from an explicit generator: the same
-generator gives the same sample.
+A crop is raw uint8 and labels int32, ``[D, P, P]``. It comes in with a margin around the wanted
+width, so that whatever the rotation, every pixel of the result was seen: no black corners. Changes
+in the plane are the same for all sections, those of `cadseg.models.defects` apart; they look up raw
+(linear) and labels (nearest) at the same places, once, however many changes there are. All that is
+random comes from an explicit numpy generator, on the CPU: the same generator gives the same crop.
+Pixels are changed on the device of the training.
 
-The kinds of change, and the numbers for grey values, are those of CAD (Liu et al., CVPR 2024).
+The kinds of change but the defects, and the numbers for grey values, are those of CAD (Liu et al.,
+CVPR 2024).
+
+Axis letters: D sections, P pixels with the margin, Y X pixels without it.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from pydantic import Field
-from scipy import ndimage
+from torch.nn.functional import grid_sample
 
-from cadseg.config import Strict
+from cadseg.config import Strict, Unit
+from cadseg.models.defects import Amount, Defects, DefectsConfig, bells, drawn, spoil
 
 if TYPE_CHECKING:
-    from cadseg.models.pairs import Labels, Raw
+    from collections.abc import Iterator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Amount = Annotated[float, Field(ge=0)]
-Grid = NDArray[np.float64]  # [2, Y, X]: y and x of where to look, in pixels of the sample
+    from torch import Tensor
+
+STEEP = 3  # displacements beyond so many standard deviations are cut off
 
 
 class AugmentConfig(Strict):
-    """How much to change, and how often.
+    """How much to change, and how often; a share is one of crops.
 
     Attributes:
-        flip: share of samples flipped, separately along y, along x, by transposing, in z.
-        rotate: share of samples rotated in the plane, by any angle.
-        elastic: share of samples bent by a smooth displacement field.
+        flip: share mirrored, separately along z, along y, along x, and transposed in the plane.
+        rotate: share rotated in the plane, by any angle.
+        rescale: share stretched, along y and x apart.
+        rescale_by: by a factor between 1 minus and 1 plus this.
+        elastic: share bent by a smooth displacement field.
         elastic_sigma: smoothness of that field, in pixels.
         elastic_std: standard deviation of its displacements, in pixels.
-        grey: share of samples with changed grey values.
-        per_section: share of those whose two sections change independently.
+        grey: share with changed grey values.
+        per_section: share of those whose sections change independently.
         contrast: the contrast changes by a factor of at most 1 + contrast / 2.
         brightness: at most brightness / 2 is added, grey values being 0..1.
         gamma: the exponent lies between 2 ** -gamma and 2 ** gamma.
+        defects: of single sections.
     """
 
-    flip: Share
-    rotate: Share
-    elastic: Share
-    elastic_sigma: Annotated[float, Field(gt=0)]
+    flip: Unit
+    rotate: Unit
+    rescale: Unit
+    rescale_by: Annotated[float, Field(ge=0, lt=1)]
+    elastic: Unit
+    elastic_sigma: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     elastic_std: Amount
-    grey: Share
-    per_section: Share
+    grey: Unit
+    per_section: Unit
     contrast: Amount
     brightness: Amount
     gamma: Amount
+    defects: DefectsConfig
 
 
-def margin(config: AugmentConfig, crop: int) -> int:
-    """Pixels that a sample needs on every side of its crop."""
-    turned = crop * (math.sqrt(2) - 1) / 2 if config.rotate else 0
-    bent = 4 * config.elastic_std if config.elastic else 0
-    return math.ceil(turned + bent) + 1
+def margin(config: AugmentConfig, width: int) -> int:
+    """Pixels that a crop needs on every side of the `width` that is left in the end."""
+    reach = width / 2 + config.defects.pull
+    reach /= 1 - config.rescale_by * (config.rescale > 0)
+    reach *= math.sqrt(2) if config.rotate else 1
+    reach += STEEP * config.elastic_std * (config.elastic > 0) + config.defects.farthest
+    return math.ceil(reach - width / 2)
 
 
 def augment(
-    rng: np.random.Generator, raw_2PP: Raw, labels_2PP: Labels, *, crop: int, config: AugmentConfig
-) -> tuple[Raw, Labels]:
-    """A changed sample without its margin: raw uint8 and labels int64, [2, crop, crop].
+    rng: np.random.Generator,
+    raw_DPP: Tensor,
+    labels_DPP: Tensor,
+    *,
+    width: int,
+    config: AugmentConfig,
+    device: torch.device | str,
+) -> tuple[Tensor, Tensor]:
+    """A changed crop without its margin: raw float32, 0..1, and labels int32, [D, width, width].
 
     Args:
         rng: drawn from; decides everything.
-        raw_2PP: grey values, `crop` + 2 `margin` pixels wide.
-        labels_2PP: of the same shape.
-        crop: width of the result, in pixels.
+        raw_DPP: grey values, uint8, `width` + 2 `margin` pixels wide.
+        labels_DPP: int32, of the same shape.
+        width: of the result, in pixels.
         config: how much, how often.
+        device: of the result.
     """
-    raw_2PP, labels_2PP = flip(rng, raw_2PP, labels_2PP, config.flip)
-    angle = rng.uniform(0, 2 * math.pi) if rng.random() < config.rotate else 0.0
-    grid_2YX = rotated_grid(crop, (raw_2PP.shape[1] - 1) / 2, angle)
-    if rng.random() < config.elastic:
-        grid_2YX += displacement(rng, crop, config.elastic_sigma, config.elastic_std)
-    raw_2YX, labels_2YX = look_up(raw_2PP, labels_2PP, grid_2YX)
+    depth, *sides = raw_DPP.shape
+    assert sides == [width + 2 * margin(config, width)] * 2, f"a margin is missing: {sides}"
+    raw_DPP, labels_DPP = flip(rng, raw_DPP.to(device), labels_DPP.to(device), config.flip)
+    plane = plane_of(rng, width, config)
+    defects = drawn(rng, depth, width, config.defects)
+    places_2YX = centred(width, device)
+    raw_DYX = torch.empty((depth, width, width), device=device)
+    labels_DYX = torch.empty((depth, width, width), dtype=torch.int32, device=device)
+    for sections, sources_2YX in sources_of(places_2YX, plane, defects):
+        raw_DYX[sections] = look_up(raw_DPP[sections], sources_2YX, "bilinear").float() / 255
+        labels_DYX[sections] = look_up(labels_DPP[sections], sources_2YX, "nearest").int()
     if rng.random() < config.grey:
-        raw_2YX = change_grey(rng, raw_2YX, config)
-    return raw_2YX, labels_2YX
+        raw_DYX = change_grey(rng, raw_DYX, config)
+    spoil(raw_DYX, labels_DYX, defects, places_2YX)
+    return raw_DYX, labels_DYX
 
 
 def flip(
-    rng: np.random.Generator, raw_2YX: Raw, labels_2YX: Labels, share: float
-) -> tuple[Raw, Labels]:
-    """Swap the sections, mirror y, mirror x, transpose, each in `share` of all cases."""
-    z, y, x, transpose = rng.random(4) < share
-    step = np.s_[:: -1 if z else 1, :: -1 if y else 1, :: -1 if x else 1]
-    axes = (0, 2, 1) if transpose else (0, 1, 2)
-    return raw_2YX[step].transpose(axes), labels_2YX[step].transpose(axes)
+    rng: np.random.Generator, raw_DPP: Tensor, labels_DPP: Tensor, share: float
+) -> tuple[Tensor, Tensor]:
+    """Mirror z, y and x, and transpose y and x, each in `share` of all cases."""
+    *mirrored, transposed = rng.random(4) < share
+    axes = [axis for axis, turned in enumerate(mirrored) if turned]
+    raw_DPP, labels_DPP = raw_DPP.flip(axes), labels_DPP.flip(axes)
+    return (raw_DPP.mT, labels_DPP.mT) if transposed else (raw_DPP, labels_DPP)
 
 
-def rotated_grid(crop: int, centre: float, angle: float) -> Grid:
-    """Where the pixels of a crop lie, turned by `angle` radians about (`centre`, `centre`)."""
-    along = np.arange(crop) - (crop - 1) / 2
-    y_YX, x_YX = np.meshgrid(along, along, indexing="ij")
-    sin, cos = math.sin(angle), math.cos(angle)
-    return np.stack([cos * y_YX - sin * x_YX, sin * y_YX + cos * x_YX]) + centre
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Where pixels come from, in the plane: ``source = turn @ place + field``, from the centre.
 
-
-def displacement(rng: np.random.Generator, crop: int, sigma: float, std: float) -> Grid:
-    """A smooth random field [2, crop, crop] of displacements along y and x, in pixels.
-
-    White noise smoothed with a Gaussian of `sigma` pixels and scaled to a standard deviation of
-    `std`; no displacement exceeds 4 `std`.
+    Attributes:
+        turn: rotation and stretching, [2, 2] float64.
+        field: smooth displacements [2, Y, X] float32; None where there are none.
     """
-    noise_2YX = rng.standard_normal((2, crop, crop))
-    smooth_2YX = ndimage.gaussian_filter(noise_2YX, (0, sigma, sigma), mode="wrap")
-    scaled_2YX = smooth_2YX * (std / max(float(smooth_2YX.std()), 1e-12))
-    clipped_2YX: Grid = scaled_2YX.clip(-4 * std, 4 * std)
-    return clipped_2YX
+
+    turn: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    field: Tensor | None
+
+    def sources(self, places_2YX: Tensor) -> Tensor:
+        """Sources of places, [2, Y, X] float64."""
+        turn = torch.from_numpy(self.turn).to(places_2YX.device)
+        sources_2YX = torch.einsum("ij,jyx->iyx", turn, places_2YX)
+        return sources_2YX if self.field is None else sources_2YX + self.field.to(turn.device)
 
 
-def look_up(raw_2PP: Raw, labels_2PP: Labels, grid_2YX: Grid) -> tuple[Raw, Labels]:
-    """Raw (linear) and labels (nearest) at the places of `grid_2YX`, in both sections."""
-    sections = [
-        ndimage.map_coordinates(raw_PP, grid_2YX, order=1, mode="mirror", output=np.float32)
-        for raw_PP in raw_2PP
-    ]
-    y_YX, x_YX = np.rint(grid_2YX).astype(np.intp).clip(0, labels_2PP.shape[1] - 1)
-    return np.rint(sections).astype(np.uint8), labels_2PP[:, y_YX, x_YX]
+def plane_of(rng: np.random.Generator, width: int, config: AugmentConfig) -> Plane:
+    """A random change in the plane."""
+    angle = rng.uniform(0, 2 * math.pi) if rng.random() < config.rotate else 0.0
+    by = config.rescale_by if rng.random() < config.rescale else 0.0
+    bent = rng.random() < config.elastic
+    return Plane(
+        turned(angle) / (1 + rng.uniform(-by, by, 2)),
+        displacement(rng, width, config.elastic_sigma, config.elastic_std) if bent else None,
+    )
 
 
-def change_grey(rng: np.random.Generator, raw_2YX: Raw, config: AugmentConfig) -> Raw:
-    """Change contrast, brightness and gamma, of the pair or of each section by itself.
+def turned(angle: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """The rotation by `angle` radians, [2, 2]."""
+    sin, cos = math.sin(angle), math.cos(angle)
+    return np.array([[cos, -sin], [sin, cos]])
+
+
+def displacement(rng: np.random.Generator, width: int, sigma: float, std: float) -> Tensor:
+    """A smooth random field [2, width, width] of displacements along y and x, in pixels.
+
+    White noise on points `sigma` pixels apart, smoothed with a Gaussian of `sigma` pixels. At
+    every pixel the standard deviation is `std`; no displacement exceeds `STEEP` times that.
+    """
+    points = torch.arange(-3, math.ceil(width / sigma) + 4) * sigma
+    noise_2PP = torch.from_numpy(rng.standard_normal((2, len(points), len(points)), np.float32))
+    bells_YP = bells(torch.arange(width), points, sigma)
+    bells_YP /= bells_YP.norm(dim=1, keepdim=True)  # so that variances of 1 add up to 1
+    return (bells_YP @ noise_2PP @ bells_YP.T).clamp(-STEEP, STEEP) * std
+
+
+def centred(width: int, device: torch.device | str) -> Tensor:
+    """Pixels of a crop as y and x from its centre, [2, width, width] float64.
+
+    In double precision a quarter turn is exact.
+    """
+    along = torch.arange(width, dtype=torch.float64, device=device) - (width - 1) / 2
+    return torch.stack(torch.meshgrid(along, along, indexing="ij"))
+
+
+def sources_of(
+    places_2YX: Tensor, plane: Plane, defects: Defects
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Sections that come from the same pixels, with these: y and x from the centre, [2, Y, X]."""
+    together: dict[tuple[int, int], list[int]] = {}
+    for z, (y, x) in enumerate(defects.shifts.tolist()):
+        if z not in defects.folds:
+            together.setdefault((y, x), []).append(z)
+    sources_2YX = plane.sources(places_2YX)
+    for shift, sections in together.items():
+        yield sections, sources_2YX + places_2YX.new_tensor(shift)[:, None, None]
+    for z, fold in defects.folds.items():
+        shift_211 = places_2YX.new_tensor(defects.shifts[z])[:, None, None]
+        yield [z], plane.sources(fold.moved(places_2YX)) + shift_211
+
+
+def look_up(image_DPP: Tensor, sources_2YX: Tensor, mode: str) -> Tensor:
+    """What lies at y and x from the centre: float64 [D, Y, X], in double precision exact on pixels.
+
+    Args:
+        image_DPP: raw or labels.
+        sources_2YX: where to look; nothing lies outside, so that only rounding is clipped.
+        mode: ``bilinear``, or ``nearest`` for labels, which are never mixed.
+    """
+    half = max((image_DPP.shape[1] - 1) / 2, 1)
+    grid_1YX2 = sources_2YX.flip(0).movedim(0, -1)[None] / half  # -1 and 1: the outermost pixels
+    return grid_sample(
+        image_DPP[None].double(), grid_1YX2, mode, padding_mode="border", align_corners=True
+    )[0]
+
+
+def change_grey(rng: np.random.Generator, raw_DYX: Tensor, config: AugmentConfig) -> Tensor:
+    """Change contrast, brightness and gamma, of the crop or of each section by itself.
 
     With g in 0..1: ``clip(g * (1 + a) + b, 0, 1) ** 2**c``, where a, b, c are uniform between
     plus and minus contrast / 2, brightness / 2 and gamma.
     """
-    sections = 2 if rng.random() < config.per_section else 1
-    limits = (config.contrast / 2, config.brightness / 2, config.gamma)
-    a, b, c = (rng.uniform(-limit, limit, (sections, 1, 1)) for limit in limits)
-    changed_2YX = (raw_2YX / 255 * (1 + a) + b).clip(0, 1) ** 2.0**c
-    return np.rint(changed_2YX * 255).astype(np.uint8)
+    sections = len(raw_DYX) if rng.random() < config.per_section else 1
+    limits = np.array([[config.contrast / 2], [config.brightness / 2], [config.gamma]])
+    drawn_3D11 = rng.uniform(-limits, limits, (3, sections))[..., None, None]
+    a, b, c = torch.from_numpy(drawn_3D11.astype(np.float32)).to(raw_DYX.device)
+    return raw_DYX.mul(1 + a).add_(b).clamp_(0, 1).pow_(2**c)

@@ -60,7 +60,7 @@ class DataConfig(Strict):
 class Origin:
     """Where a crop was cut: the address of its raw, and the place of its first voxel there.
 
-    A place is below 0 where a small volume is continued by mirroring.
+    A place is below 0 where the volume is continued by mirroring.
     """
 
     raw: str
@@ -96,21 +96,28 @@ class Crops:
         weights = np.array([config.weight for config in configs])
         self._shares = weights / weights.sum()
 
-    def draw(self, rng: np.random.Generator, shape: Zyx) -> Crop:
+    def draw(self, rng: np.random.Generator, shape: Zyx, margin: int = 0) -> Crop:
         """One random crop of `shape`, D Y X, with a labelled voxel if one is soon found.
 
         A volume that is shorter than the crop along an axis is continued by mirroring about its
         first and last voxel there, raw and labels alike, as often as needed.
+
+        Args:
+            rng: drawn from; decides everything.
+            shape: of the crop.
+            margin: how much of it on every side, along Y and X, may lie beyond the volume's faces.
+                Without it voxels near the faces would be seen less than others once an
+                augmentation has used the margin up.
         """
         volume = self._volumes[rng.choice(len(self._volumes), p=self._shares)]
+        inner = (shape[0], shape[1] - 2 * margin, shape[2] - 2 * margin)
         for _ in range(DRAWS):
-            begin = _drawn(rng, zyx(volume.raw.shape), shape)
-            labels = _cut(volume.labels, begin, shape)
-            if (labels >= 0).any():
+            z, y, x = _drawn(rng, zyx(volume.raw.shape), inner)
+            if (_cut(volume.labels, (z, y, x), inner) >= 0).any():
                 break
-        z, y, x = begin
-        origin = Origin(volume.address, (z + volume.first, y, x))
-        return Crop(_cut(volume.raw, begin, shape), labels, origin)
+        begin = (z, y - margin, x - margin)
+        origin = Origin(volume.address, (z + volume.first, *begin[1:]))
+        return Crop(_cut(volume.raw, begin, shape), _cut(volume.labels, begin, shape), origin)
 
 
 @dataclass(frozen=True, eq=False)

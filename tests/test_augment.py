@@ -1,4 +1,4 @@
-"""Random changes of training samples."""
+"""Random changes of training crops."""
 
 from __future__ import annotations
 
@@ -6,142 +6,205 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from no_changes import NOTHING, SOUND
+from numpy.testing import assert_array_equal as same
 
+from cadseg.models import augment as module
+from cadseg.models import defects
 from cadseg.models.augment import (
-    AugmentConfig,
+    Plane,
     augment,
+    centred,
     change_grey,
     displacement,
     flip,
     look_up,
     margin,
-    rotated_grid,
+    plane_of,
+    sources_of,
+    turned,
 )
 
-CROP = 48
-NOTHING = AugmentConfig(
-    flip=0,
-    rotate=0,
-    elastic=0,
-    elastic_sigma=4,
-    elastic_std=1,
-    grey=0,
-    per_section=0,
-    contrast=0.3,
-    brightness=0.3,
-    gamma=1,
-)
-SHAPES = NOTHING.model_copy(update={"flip": 0.5, "rotate": 1, "elastic": 1})
-ALL = SHAPES.model_copy(update={"grey": 1, "per_section": 0.5})
+DEPTH, WIDTH = 5, 48
+SHAPES = NOTHING.model_copy(update={"flip": 0.5, "rotate": 1, "rescale": 1, "elastic": 1})
+MOVING = SOUND.model_copy(update={"slipped": 1, "drifted": 1, "folded": 1})
+WORST = MOVING.model_copy(update={"missing": 1, "dark": 1, "blurred": 1})
+MOVED = SHAPES.model_copy(update={"defects": MOVING})
+ALL = SHAPES.model_copy(update={"grey": 1, "per_section": 0.5, "defects": WORST})
 
 
-def sample(config, seed=0):
+def crop(config, seed=0, first=0):
     """Raw and labels in blocks of 10 x 10 pixels, wide enough for `config`."""
-    size = CROP + 2 * margin(config, CROP)
+    size = WIDTH + 2 * margin(config, WIDTH)
     rng = np.random.default_rng(seed)
-    blocks = rng.integers(1, 200, (2, size // 10 + 1, size // 10 + 1))
-    labels = np.kron(blocks, np.ones((10, 10), np.int64))[:, :size, :size]
-    return labels.astype(np.uint8), labels
+    blocks = rng.integers(1, 200, (DEPTH, size // 10 + 1, size // 10 + 1), np.int32)
+    labels = np.kron(blocks, np.ones((10, 10), np.int32))[:, :size, :size]
+    return torch.from_numpy(labels.astype(np.uint8)), torch.from_numpy(labels + np.int32(first))
 
 
-def changed(config, seed):
-    """The sample after augmentation."""
+def changed(config, seed, first=0, device="cpu"):
+    """The crop after augmentation."""
     rng = np.random.default_rng(seed)
-    return augment(rng, *sample(config), crop=CROP, config=config)
+    return augment(rng, *crop(config, 0, first), width=WIDTH, config=config, device=device)
 
 
 def test_nothing_asked_nothing_changed():
-    """With all shares 0 the result is the middle of the sample, unchanged."""
-    raw, labels = sample(NOTHING)
-    raw_2YX, labels_2YX = changed(NOTHING, 1)
-    assert np.array_equal(raw_2YX, raw[:, 1:-1, 1:-1])
-    assert np.array_equal(labels_2YX, labels[:, 1:-1, 1:-1])
+    """With all shares 0 there is no margin, and the result is the crop itself."""
+    raw, labels = crop(NOTHING)
+    raw_DYX, labels_DYX = changed(NOTHING, 1)
+    assert raw_DYX.shape == labels_DYX.shape == (DEPTH, WIDTH, WIDTH)
+    assert (raw_DYX.dtype, labels_DYX.dtype) == (torch.float32, torch.int32)
+    same(raw_DYX, raw.float() / 255)
+    same(labels_DYX, labels)
+
+
+def test_shares_of_0_of_large_amounts_cut_the_middle():
+    """What may happen asks for a margin; where it does not happen the middle is left, exactly."""
+    rare = MOVED.model_copy(update={"flip": 0, "rotate": 1e-9, "rescale": 1e-9, "elastic": 1e-9})
+    unlikely = {"slipped": 1e-9, "drifted": 1e-9, "folded": 1e-9}
+    rare = rare.model_copy(update={"defects": MOVING.model_copy(update=unlikely)})
+    raw, labels = crop(rare)
+    m = margin(rare, WIDTH)
+    assert m > 20
+    raw_DYX, labels_DYX = changed(rare, 1)
+    same(raw_DYX, raw[:, m:-m, m:-m].float() / 255)
+    same(labels_DYX, labels[:, m:-m, m:-m])
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_same_seed_same_sample(seed):
-    """The generator decides everything; another seed gives another sample."""
-    for one, two, other in zip(
-        changed(ALL, seed), changed(ALL, seed), changed(ALL, seed + 1), strict=True
-    ):
-        assert np.array_equal(one, two)
-        assert not np.array_equal(one, other)
-        assert one.shape == (2, CROP, CROP)
+def test_same_seed_same_crop(seed):
+    """The generator decides everything, bit for bit; another seed gives another crop."""
+    pairs = zip(changed(ALL, seed), changed(ALL, seed), changed(ALL, seed + 1), strict=True)
+    for one, two, other in pairs:
+        assert torch.equal(one, two)
+        assert not torch.equal(one, other)
+        assert one.shape == (DEPTH, WIDTH, WIDTH)
+    assert 0 <= changed(ALL, seed)[0].min() <= changed(ALL, seed)[0].max() <= 1
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_devices_agree():
+    """A crop is the same on a GPU, but for rounding: labels exactly, grey values nearly."""
+    raw, labels = changed(ALL, 3)
+    raw_gpu, labels_gpu = changed(ALL, 3, device="cuda")
+    assert (labels_gpu.cpu() == labels).float().mean() > 0.9999
+    assert torch.allclose(raw_gpu.cpu(), raw, atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(10))
 def test_raw_and_labels_move_together(seed):
-    """Inside of objects, raw still shows the object that the label names."""
-    raw, labels = changed(SHAPES, seed)
-    windows = np.lib.stride_tricks.sliding_window_view(labels, (3, 3), axis=(1, 2))
-    inside = (windows == windows[..., 1:2, 1:2]).all((3, 4))
-    assert inside.mean() > 0.3
-    assert (raw[:, 1:-1, 1:-1] == labels[:, 1:-1, 1:-1])[inside].mean() > 0.99
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_no_black_corners(seed):
-    """Whatever the rotation and bending, nothing comes from outside of the sample."""
-    rng = np.random.default_rng(seed)
-    size = CROP + 2 * margin(SHAPES, CROP)
-    grid = rotated_grid(CROP, (size - 1) / 2, math.pi / 4)
-    grid += displacement(rng, CROP, 4, 1)
-    assert grid.min() >= 0
-    assert grid.max() <= size - 1
-
-
-def test_a_quarter_turn_is_a_quarter_turn():
-    """Rotating by 90 degrees gives the rotated arrays, exactly."""
-    raw, labels = sample(NOTHING)
-    raw, labels = raw[:, 1:-1, 1:-1], labels[:, 1:-1, 1:-1]
-    turned_raw, turned_labels = look_up(
-        raw, labels, rotated_grid(CROP, (CROP - 1) / 2, math.pi / 2)
+    """Inside of objects, raw still shows the object that the label names, whatever moves."""
+    quiet = MOVED.model_copy(
+        update={"defects": MOVING.model_copy(update={"fold_strength": 0.0, "fold_width": 0.0})}
     )
-    assert np.array_equal(turned_raw, np.rot90(raw, -1, (1, 2)))
-    assert np.array_equal(turned_labels, np.rot90(labels, -1, (1, 2)))
+    raw, labels = changed(quiet, seed)
+    windows = labels.unfold(1, 3, 1).unfold(2, 3, 1)
+    inside = (windows == windows[..., 1:2, 1:2]).all(-1).all(-1)
+    assert inside.float().mean() > 0.3
+    found = (raw * 255).round()[:, 1:-1, 1:-1] == labels[:, 1:-1, 1:-1]
+    assert found[inside].float().mean() > 0.98
+
+
+@pytest.mark.parametrize("first", [0, 2**31 - 300])
+def test_no_label_is_made_up(first):
+    """Labels are some of those that were there, however large; only folds add background."""
+    ids = crop(MOVED, 0, first)[1].unique()
+    for seed in range(5):
+        found = changed(MOVED, seed, first)[1].unique()
+        assert set(found.tolist()) <= {0, *ids.tolist()}
+        assert 0 in found
+        assert len(found) > 20
+    assert ids.dtype == torch.int32
+    assert int(ids[-1]) - int(ids[0]) < 200
+
+
+@pytest.mark.parametrize("config", [SHAPES, MOVED, NOTHING.model_copy(update={"defects": MOVING})])
+def test_no_black_corners(config):
+    """Whatever moves, no pixel of the result comes from outside of the crop; the margin is used."""
+    half = (WIDTH - 1) / 2 + margin(config, WIDTH)
+    places = centred(WIDTH, "cpu")
+    farthest = 0.0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        plane = plane_of(rng, WIDTH, config)
+        hit = defects.drawn(rng, DEPTH, WIDTH, config.defects)
+        found = max(float(at.abs().max()) for _, at in sources_of(places, plane, hit))
+        farthest = max(farthest, found)
+    assert 0.7 * half < farthest <= half
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("width", [7, 48])
+def test_quarter_turns_are_exact(turns, width):
+    """Rotating by multiples of 90 degrees gives the rotated arrays, to the last bit."""
+    image = torch.randint(0, 2**31 - 1, (3, width, width), dtype=torch.int32)
+    at = Plane(turned(turns * math.pi / 2), None).sources(centred(width, "cpu"))
+    for mode in ("nearest", "bilinear"):
+        same(look_up(image, at, mode).round(), np.rot90(image, -turns, (1, 2)))
 
 
 def test_flips_reach_all_orientations():
-    """There are 16 ways to flip and transpose a pair, all of them are drawn, none is new."""
-    raw, labels = sample(NOTHING)
+    """There are 16 ways to flip and transpose a crop, all of them are drawn, none is new."""
+    raw, labels = crop(NOTHING)
     rng = np.random.default_rng(0)
     found = set()
     for _ in range(300):
         flipped_raw, flipped_labels = flip(rng, raw, labels, 0.5)
-        assert np.array_equal(flipped_raw, flipped_labels)  # they were equal, so they moved alike
-        found.add(flipped_labels.tobytes())
+        same(flipped_raw, flipped_labels)  # they were equal, so they moved alike
+        found.add(flipped_labels.numpy().tobytes())
     expected = {
-        np.rot90(pair, turns, (1, 2)).tobytes()
-        for sections in (labels, labels[::-1])
-        for pair in (sections, sections[:, ::-1])
+        np.rot90(one, turns, (1, 2)).tobytes()
+        for sections in (labels.numpy(), labels.numpy()[::-1])
+        for one in (sections, sections[:, ::-1])
         for turns in range(4)
     }
     assert found == expected
 
 
+def test_stretching_makes_things_larger():
+    """With a factor f along an axis, what was n pixels apart is f * n pixels apart."""
+    rescaled = NOTHING.model_copy(update={"rescale": 1})
+    factors = []
+    for seed in range(300):
+        turn = plane_of(np.random.default_rng(seed), WIDTH, rescaled).turn
+        same(turn, np.diag(np.diag(turn)))
+        factors.append(1 / np.diag(turn))
+    assert 0.8 <= np.min(factors) < 0.82
+    assert 1.18 < np.max(factors) <= 1.2
+    assert abs(np.corrcoef(np.transpose(factors))[0, 1]) < 0.2
+
+
 def test_displacement_is_smooth_and_as_large_as_asked():
     """The field has the asked-for standard deviation and changes little from pixel to pixel."""
-    field = displacement(np.random.default_rng(0), 128, 8, 1.5)
-    assert field.shape == (2, 128, 128)
-    assert field.std() == pytest.approx(1.5, rel=0.01)
-    assert np.abs(np.diff(field, axis=2)).max() < 1.5 * 4 / 8
+    fields = torch.stack([displacement(np.random.default_rng(i), 128, 8, 1.5) for i in range(20)])
+    assert fields.shape == (20, 2, 128, 128)
+    assert float(fields.std()) == pytest.approx(1.5, rel=0.05)
+    assert float(fields.abs().max()) <= module.STEEP * 1.5
+    spread = fields.std(dim=(0, 1))
+    assert 0.6 * 1.5 < float(spread.min()) < float(spread.max()) < 1.5 * 1.5
+    assert float(fields.diff(dim=-1).std()) == pytest.approx(1.5 / 8 / math.sqrt(2), rel=0.1)
 
 
 def test_grey_values_change_by_one_curve():
-    """A change of grey values keeps their order: one curve for the pair, or one per section."""
-    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8).reshape(16, 16), (2, 16, 16))
+    """A change of grey values keeps their order: one curve for the crop, or one per section."""
+    ramp = torch.linspace(0, 1, 256).reshape(16, 16).expand(3, 16, 16)
     together = ALL.model_copy(update={"per_section": 0})
     apart = ALL.model_copy(update={"per_section": 1})
     for seed in range(50):
-        lower, upper = change_grey(np.random.default_rng(seed), ramp, together)
-        assert np.array_equal(lower, upper)
-        assert (np.diff(lower.ravel().astype(int)) >= 0).all()
-        lower, upper = change_grey(np.random.default_rng(seed), ramp, apart)
-        assert not np.array_equal(lower, upper)
+        found = change_grey(np.random.default_rng(seed), ramp, together)
+        same(found, found[:1].expand(3, 16, 16))
+        assert (found[0].flatten().diff() >= 0).all()
+        assert 0 <= found.min() < found.max() <= 1
+        sections = change_grey(np.random.default_rng(seed), ramp, apart)
+        assert not any(torch.equal(sections[i], sections[i - 1]) for i in range(3))
+        assert (sections.flatten(1).diff() >= 0).all()
+    same(ramp[0].flatten(), torch.linspace(0, 1, 256))  # what came in stays as it was
 
 
 def test_grey_values_do_not_change_without_an_amount():
     """With no contrast, brightness or gamma to change, grey values stay."""
     still = ALL.model_copy(update={"contrast": 0, "brightness": 0, "gamma": 0})
-    raw, _ = sample(NOTHING)
-    assert np.array_equal(change_grey(np.random.default_rng(0), raw, still), raw)
+    raw = crop(NOTHING)[0].float() / 255
+    same(change_grey(np.random.default_rng(0), raw, still), raw)

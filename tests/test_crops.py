@@ -45,10 +45,10 @@ def config(path, sections=(2, 7), weight=1.0, mask=None, **names):
     )
 
 
-def draws(found, count=60, shape=(3, 8, 8), seed=0):
+def draws(found, count=60, shape=(3, 8, 8), seed=0, margin=0):
     """A number of crops."""
     rng = np.random.default_rng(seed)
-    return [found.draw(rng, shape) for _ in range(count)]
+    return [found.draw(rng, shape, margin) for _ in range(count)]
 
 
 def test_a_crop_is_a_box_of_the_volume(volume):
@@ -153,6 +153,19 @@ def test_small_volumes_are_mirrored(volume):
         assert np.array_equal(crop.raw, np.pad(raw, widths, mode="reflect"))
         assert np.array_equal(crop.labels, np.pad(labels, widths, mode="reflect"))
         assert d == raw.shape[0]
+
+
+def test_a_margin_may_lie_outside(volume):
+    """With a margin the middles of crops reach every face; what lies beyond it is mirrored."""
+    with h5py.File(volume) as file:
+        around = np.pad(file["raw"][2:7], [(0, 0), (3, 3), (3, 3)], mode="reflect")
+    middles = set()
+    for crop in draws(Crops([config(volume)]), 800, (3, 14, 14), margin=3):
+        z, y, x = crop.origin.begin
+        assert np.array_equal(crop.raw, around[z - 2 :][:3, y + 3 :, x + 3 :][:, :14, :14])
+        middles.add((y + 3, x + 3))
+    assert {y for y, _ in middles} == set(range(13))
+    assert {x for _, x in middles} == set(range(23))
 
 
 @pytest.mark.parametrize(
