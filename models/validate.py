@@ -5,8 +5,8 @@ scored against the labels at several thresholds; besides, they have a loss. A he
 pair of raw uint8 and integer labels, both [Z, Y, X]: above 0 objects, 0 background, below 0
 unlabelled. VOI leaves out background and unlabelled voxels, the loss unlabelled ones alone.
 
-Axis letters: B pairs, Z Y X voxels of a volume; 2 stands for lower and upper section, 3 for the
-channels z y x.
+Axis letters: Z Y X voxels of a volume; 1 stands for one crop, and the one pair of its sections, 2
+for both sections, 3 for the channels z y x.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
-from torch.nn import functional as F
 
 from cadseg import config as configs
 from cadseg import whole
 from cadseg.config import Config, Strict, Unit
 from cadseg.curve import Point, best
 from cadseg.evaluate import Scores
-from cadseg.models import losses
-from cadseg.models.pairs import PairsConfig as DataConfig
+from cadseg.models.crops import DataConfig
+from cadseg.models.losses import slice_loss
+from cadseg.models.targets import targets_of
 
 HeldOut = tuple[NDArray[np.uint8], NDArray[Any]]
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -111,12 +110,12 @@ def loss(affinities_3ZYX: NDArray[np.uint8], labels_ZYX: NDArray[Any]) -> float:
     Each pair is a sample of its own, as in the student's training: nothing is kept of it but its
     loss. The affinities of the first section, which has no lower one, do not count.
     """
-    losses_of_pairs = []
+    found = []
     for z in range(1, len(labels_ZYX)):
         labels_12YX = torch.from_numpy(labels_ZYX[z - 1 : z + 1].astype(np.int64))[None]
-        affinities_13YX = torch.from_numpy(affinities_3ZYX[None, :, z]).float() / 255
-        losses_of_pairs.append(_loss(affinities_13YX, labels_12YX))
-    return fmean(losses_of_pairs)
+        affinities_113YX = torch.from_numpy(affinities_3ZYX[None, None, :, z]).float() / 255
+        found.append(float(slice_loss(affinities_113YX, targets_of(labels_12YX))))
+    return fmean(found)
 
 
 def _mean(scores: Sequence[Scores]) -> Scores:
@@ -127,23 +126,3 @@ def _mean(scores: Sequence[Scores]) -> Scores:
         arand=fmean(score.arand for score in scores),
         voxels=sum(score.voxels for score in scores),
     )
-
-
-def _loss(affinities_B3YX: Tensor, labels_B2YX: Tensor) -> float:
-    wanted_B3YX = losses.targets(losses.without_borders(labels_B2YX))
-    counts_B3YX = _labelled(labels_B2YX >= 0)
-    ones = (wanted_B3YX[counts_B3YX] > 0).float().mean().clamp(losses.F_MIN, losses.F_MAX)
-    odds = ones / (1 - ones)
-    on_ones, on_zeros = (1 / odds).clamp(min=1), odds.clamp(min=1)
-    weights_B3YX = torch.where(wanted_B3YX > 0, on_ones, on_zeros) * counts_B3YX
-    squares_B3YX = weights_B3YX * (affinities_B3YX - wanted_B3YX) ** 2
-    sums_3, counts_3 = squares_B3YX.sum((0, 2, 3)), counts_B3YX.sum((0, 2, 3)).clamp(min=1)
-    return float((sums_3 / counts_3).sum())
-
-
-def _labelled(known_B2YX: Tensor) -> Tensor:
-    """Which of the edges z, y, x of the upper section have two labelled ends, [B, 3, Y, X]."""
-    lower_BYX, upper_BYX = known_B2YX.unbind(1)
-    y_BYX = F.pad(upper_BYX[:, 1:] & upper_BYX[:, :-1], (0, 0, 1, 0))
-    x_BYX = F.pad(upper_BYX[:, :, 1:] & upper_BYX[:, :, :-1], (1, 0))
-    return torch.stack([lower_BYX & upper_BYX, y_BYX, x_BYX], dim=1)

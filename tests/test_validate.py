@@ -13,6 +13,7 @@ from cadseg import config as configs
 from cadseg.errors import ConfigError
 from cadseg.models.affinity import affinities
 from cadseg.models.losses import slice_loss
+from cadseg.models.targets import targets_of
 from cadseg.models.validate import ValidationConfig, loss, validated
 from cadseg.whole import scores_at
 
@@ -92,8 +93,8 @@ def test_the_loss_is_that_of_the_student() -> None:
     seen = student(labels, 5)
     pairs = torch.from_numpy(np.stack([labels[:-1], labels[1:]], 1))
     upper = torch.from_numpy(seen[:, 1:].swapaxes(0, 1).copy()).float() / 255
-    each = [float(slice_loss(upper[i : i + 1], pairs[i : i + 1])) for i in range(2)]
-    assert loss(seen, labels) == pytest.approx(np.mean(each), rel=1e-2)
+    together = slice_loss(upper[:, None], targets_of(pairs))  # each pair as a crop of its own
+    assert loss(seen, labels) == pytest.approx(float(together))
 
 
 def test_what_is_not_labelled_changes_nothing() -> None:
@@ -112,9 +113,9 @@ def test_what_is_not_labelled_changes_nothing() -> None:
 
 def test_numbers_that_cannot_be() -> None:
     """No threshold, one outside 0..1, or one below the config's floor is refused at the start."""
-    numbers: dict[str, Any] = {"data": (), "every": 10, "config": "ssem", "thresholds": (0.5,)}
-    data = {"path": "a.h5", "raw": "raw", "labels": "labels", "sections": (0, 2), "weight": 1.0}
-    numbers["data"] = (data,)
+    data = {"raw": "a.h5:raw", "labels": "a.h5:labels", "mask": None, "sections": (0, 2)}
+    numbers: dict[str, Any] = {"data": (data | {"weight": 1.0},), "every": 10}
+    numbers |= {"config": "ssem", "thresholds": (0.5,)}
     assert ValidationConfig(**numbers).segmentation() == configs.load("ssem")
     for wrong in ({"data": ()}, {"thresholds": ()}, {"thresholds": (1.5,)}, {"every": 0}):
         with pytest.raises(ValidationError):
