@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,28 @@ def test_shape_is_checked_at_the_entrance(student, shape):
     """A wrong shape is refused with a sentence that says which shapes are accepted."""
     with pytest.raises(ValueError, match="multiples of 16"):
         student(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("detail", ["full", "half"])
+def test_each_head_has_the_detail_of_its_own_section(narrow, detail):
+    """Heads that are blind to the trunk embed their own section, whatever the other one is."""
+    blind = copy.deepcopy(narrow).requires_grad_(False)
+    f = narrow.config.filters
+    for head in (blind.lower, blind.upper):
+        if detail == "full":
+            nn.init.zeros_(head.up4[0].weight[:, f:])
+        else:
+            nn.init.zeros_(head.up4[0].weight[:, :f])
+            nn.init.zeros_(head.up3[0].weight[:, 2 * f :])
+    raw = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        lower, upper = blind(raw[:, :2])
+        same, other_upper = blind(raw[:, [0, 2]])
+        other_lower, too = blind(raw[:, [2, 1]])
+    assert torch.allclose(lower, same, atol=1e-5)
+    assert torch.allclose(upper, too, atol=1e-5)
+    assert not torch.allclose(upper, other_upper, atol=1e-2)
+    assert not torch.allclose(lower, other_lower, atol=1e-2)
 
 
 def test_one_section_is_no_pair(student):

@@ -30,6 +30,47 @@ def test_size_and_cost():
     assert counter.get_total_flops() == 2 * 86_948_352_000
 
 
+def literal(weights, raw):
+    """The network of the paper, step by step, with batch norms of fresh statistics."""
+
+    def conv(x, name, padding):
+        bias = weights.get(f"{name}.bias")
+        return nn.functional.conv3d(x, weights[f"{name}.weight"], bias, padding=padding)
+
+    def elu(x, norm=None):
+        if norm:
+            scale, shift = (weights[f"{norm}.{part}"] for part in ("weight", "bias"))
+            x = x / (1 + 1e-5) ** 0.5 * scale.view(-1, 1, 1, 1) + shift.view(-1, 1, 1, 1)
+        return torch.where(x > 0, x, x.exp() - 1)
+
+    def residual(x, name):
+        x = elu(conv(x, f"{name}.first.0", (0, 1, 1)), f"{name}.first.1")
+        y = elu(conv(x, f"{name}.second.0", 1), f"{name}.second.1")
+        return elu(x + conv(y, f"{name}.second.3", 1), f"{name}.last.0")
+
+    x = residual(elu(conv(raw[:, None], "enter.0", (0, 2, 2))), "down.0")
+    skips = [x]
+    for i in range(1, 5):
+        x = residual(nn.functional.max_pool3d(x, (1, 2, 2)), f"down.{i}")
+        skips.append(x)
+    for i, skip in enumerate(skips[3::-1]):
+        x = nn.functional.interpolate(x, scale_factor=(1, 2, 2), mode="trilinear")
+        x = elu(conv(x, f"up.{i}.narrow", 0) + skip, f"up.{i}.joined.0")
+        x = residual(x, f"up.{i}.joined.2")
+    return conv(elu(conv(x, "leave.0", (0, 2, 2))), "out", 0)
+
+
+def test_layer_for_layer(narrow):
+    """The network computes what its description says, written out once more."""
+    for norm in (m for m in narrow.modules() if isinstance(m, nn.BatchNorm3d)):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.uniform_(norm.bias, -0.2, 0.2)
+    raw = torch.rand(2, 3, 32, 48)
+    with torch.inference_mode():
+        expected = literal(narrow.state_dict(), raw)
+        assert torch.allclose(narrow.eval()(raw), expected, atol=1e-4)
+
+
 def test_fresh_weights(narrow):
     """Convolutions begin with weights that keep the variance of what ELU lets through, and 0."""
     teacher = Teacher(TeacherConfig())

@@ -30,22 +30,22 @@ SINGLE = {"patch": PATCH, "stride": PATCH, "margin": (0, 0, 0)}
 def student():
     """A student with few filters."""
     torch.manual_seed(3)
-    return seasoned(Student(StudentConfig(filters=4, embedding=4)))
+    return seasoned(Student(StudentConfig(filters=4, embedding=4)), 0.05, 0.2)
 
 
 @pytest.fixture(scope="module")
 def teacher():
     """A teacher with few filters."""
     torch.manual_seed(3)
-    return seasoned(Teacher(TeacherConfig(widths=(2, 3, 4, 5, 6), embedding=4)))
+    return seasoned(Teacher(TeacherConfig(widths=(2, 3, 4, 5, 6), embedding=4)), 0.2, 2)
 
 
-def seasoned(network):
+def seasoned(network, *variance):
     """The network with batch norms that are not the identity, still in training mode."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             module.running_mean.uniform_(-0.1, 0.1)
-            module.running_var.uniform_(0.2, 2)
+            module.running_var.uniform_(*variance)
     return network
 
 
