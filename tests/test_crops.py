@@ -28,6 +28,8 @@ def volume(tmp_path):
         file["nowhere"] = np.zeros(SHAPE, np.bool_)
         file["one"] = np.where(x < 4, -1, (z < 4) * 5)
         file["none"] = -z
+        file["sides"] = 1 + (x >= 15)
+        file["falling"] = np.where(y > 0, 900 - 100 * z + y % 7, 0)
         file["short"] = np.zeros((2, 20, 30), np.uint64)
         file["float"] = np.zeros(SHAPE, np.float32)
         file["flat"] = np.zeros(SHAPE[1:], np.uint8)
@@ -74,9 +76,10 @@ def test_a_crop_is_a_box_of_the_volume(volume):
 def test_what_is_drawn_is_a_copy(volume):
     """Writing into a crop leaves the volume as it was."""
     found = Crops([config(volume)])
-    before = draws(found, 1)[0].raw.clone()
-    draws(found, 1)[0].raw.zero_()
-    assert torch.equal(draws(found, 1)[0].raw, before)
+    for shape in [(3, 8, 8), (5, 20, 30)]:
+        before = draws(found, 1, shape)[0].raw.clone()
+        draws(found, 1, shape)[0].raw.zero_()
+        assert torch.equal(draws(found, 1, shape)[0].raw, before)
 
 
 def test_all_sections_and_zarr(volume, tmp_path):
@@ -109,13 +112,17 @@ def test_ids_of_any_type(tmp_path, dtype):
     assert crop.labels.flatten().tolist() == [0, 0, 2, 1]
 
 
-def test_slabs_change_nothing(volume, monkeypatch):
-    """An object has one number, however many sections are read at once."""
-    whole = Crops([config(volume, mask="mask")])
-    monkeypatch.setattr(crops, "SLAB", 2)
-    for one, two in zip(draws(whole), draws(Crops([config(volume, mask="mask")])), strict=True):
-        assert torch.equal(one.labels, two.labels)
-        assert torch.equal(one.raw, two.raw)
+@pytest.mark.parametrize("sections", [1, 2, 9])
+def test_an_object_has_one_number(volume, monkeypatch, sections):
+    """However many sections are read at once, and in whatever order ids come up."""
+    monkeypatch.setattr(crops, "SLAB", sections)
+    with h5py.File(volume) as file:
+        ids = file["falling"][2:7]
+    (crop,) = draws(Crops([config(volume, labels="falling")]), 1, ids.shape)
+    pairs = np.unique(np.stack([ids.ravel(), crop.labels.numpy().ravel()]), axis=1)
+    assert pairs[0].tolist() == np.unique(ids).tolist()
+    assert pairs[1, 0] == 0
+    assert sorted(pairs[1]) == list(range(36))
 
 
 def test_a_mask_makes_voxels_unlabelled(volume):
@@ -185,6 +192,7 @@ def test_a_margin_may_lie_outside(volume):
         ({"labels": "one"}, r"one: holds a single object in sections \(2, 7\); accepted are two"),
         ({"labels": "one", "sections": (4, 9)}, "one: holds no object"),
         ({"labels": "one", "mask": "mask"}, "a single object .* where the mask is not 0"),
+        ({"labels": "sides", "mask": "mask"}, "a single object"),
         ({"mask": "nowhere"}, r"nowhere: is 0 everywhere in sections \(2, 7\)"),
     ],
 )

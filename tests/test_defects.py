@@ -10,11 +10,12 @@ import torch
 from no_changes import NOTHING, SOUND
 from numpy.testing import assert_array_equal as same
 
-from cadseg.models.augment import augment, centred, margin
-from cadseg.models.defects import Fold, blurred, drawn, spoil, struck
+from cadseg.models.augment import Plane, augment, centred, margin, sources_of, turned
+from cadseg.models.defects import Defects, Fold, blurred, drawn, spoil, struck
 
 DEPTH, WIDTH = 9, 40
 SEEDS = range(12)
+FOLD = Fold(angle=0, offset=0, bow=0, pull=4, width=6, strength=0.8)
 
 
 def crop(config):
@@ -146,9 +147,8 @@ def test_folds_change_their_section_alone(seed):
 
 def test_a_straight_fold_drawn_by_hand():
     """Both sides show what was farther away, less so with distance; the middle is dark."""
-    fold = Fold(angle=0, offset=0, bow=0, pull=4, width=6, strength=0.8)
     places = centred(101, "cpu")
-    y, x = fold.moved(places)
+    y, x = FOLD.moved(places)
     same(x, places[1])
     pull = (y - places[0])[:, 0]
     assert torch.allclose(pull, -pull.flip(0))  # alike on both sides
@@ -159,7 +159,7 @@ def test_a_straight_fold_drawn_by_hand():
     raw, labels = torch.ones(3, 101, 101), torch.full((3, 101, 101), 7, dtype=torch.int32)
     labels[:, :, 3] = -1
     nothing = drawn(np.random.default_rng(0), 3, 101, SOUND)
-    nothing.folds[1] = fold
+    nothing.folds[1] = FOLD
     spoil(raw, labels, nothing, places)
     same(raw[::2], torch.ones(2, 101, 101))
     assert torch.allclose(raw[1, 50], torch.tensor(0.2))
@@ -170,6 +170,20 @@ def test_a_straight_fold_drawn_by_hand():
     same(labels[1, :, 4], torch.where(band, 0, 7))
     same(labels[1, :, 3], torch.full((101,), -1))  # what is unlabelled stays so
     same(labels[::2, :, 4:], torch.full((2, 101, 97), 7))
+
+
+def test_a_folded_section_may_lie_beside_its_place():
+    """Every section is looked up once; a folded one is folded first, and shifted as well."""
+    hit = Defects(np.array([[0, 0], [2, -3], [2, -3], [0, 0], [2, -3]]), {2: FOLD}, {}, {}, {})
+    places = centred(20, "cpu")
+    quarter = Plane(turned(math.pi / 2), None)
+    found = {z: at for sections, at in sources_of(places, quarter, hit) for z in sections}
+    once = [sections for sections, _ in sources_of(places, quarter, hit)]
+    assert sorted(once) == [[0, 3], [1, 4], [2]]
+    shift = torch.tensor([2.0, -3.0])[:, None, None]
+    assert torch.allclose(found[0], quarter.sources(places))
+    assert torch.allclose(found[4], quarter.sources(places) + shift)
+    assert torch.allclose(found[2], quarter.sources(FOLD.moved(places)) + shift)
 
 
 def test_a_bowed_fold_leaves_its_line():
