@@ -110,14 +110,16 @@ class Crops:
                 augmentation has used the margin up.
         """
         volume = self._volumes[rng.choice(len(self._volumes), p=self._shares)]
+        middle = np.s_[:, margin : shape[1] - margin, margin : shape[2] - margin]
         inner = (shape[0], shape[1] - 2 * margin, shape[2] - 2 * margin)
         for _ in range(DRAWS):
             z, y, x = _drawn(rng, zyx(volume.raw.shape), inner)
-            if (_cut(volume.labels, (z, y, x), inner) >= 0).any():
+            begin = (z, y - margin, x - margin)
+            labels = _cut(volume.labels, begin, shape)
+            if (labels[middle] >= 0).any():
                 break
-        begin = (z, y - margin, x - margin)
         origin = Origin(volume.address, (z + volume.first, *begin[1:]))
-        return Crop(_cut(volume.raw, begin, shape), _cut(volume.labels, begin, shape), origin)
+        return Crop(_cut(volume.raw, begin, shape), labels, origin)
 
 
 @dataclass(frozen=True, eq=False)
