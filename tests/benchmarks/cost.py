@@ -43,12 +43,17 @@ def main() -> None:
     student = Student(StudentConfig()).to(device)
     teacher = Teacher(TeacherConfig()).to(device)
     precision: Precision = options.precision
-    abreast = {"stride": (18, 160, 160), "margin": (0, 0, 0)}
     ways = {
         "student": (student, partial(student_affinities, student, precision=precision)),
         "teacher, patches side by side": (
             teacher,
-            partial(teacher_affinities, teacher, precision=precision, **abreast),
+            partial(
+                teacher_affinities,
+                teacher,
+                stride=(18, 160, 160),
+                margin=(0, 0, 0),
+                precision=precision,
+            ),
         ),
         "teacher, patches as the authors lay them": (
             teacher,
