@@ -24,6 +24,9 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Lengths = tuple[Positive, Positive, Positive]
 
+TRAINING = "train-"
+"""How the names of the configs that train a network begin."""
+
 
 class Strict(BaseModel):
     """Refuses unknown keys, wrong types and changes."""
@@ -90,11 +93,11 @@ class Config(Strict):
     segment: SegmentConfig
 
 
-def builtin_names() -> list[str]:
-    """Names of the configs that ship with the package."""
-    files = resources.files("cadseg.configs").iterdir()
-    names = (Path(f.name) for f in files)
-    return sorted(p.stem for p in names if p.suffix == ".yaml" and not p.stem.startswith("train"))
+def builtin_names(*, training: bool = False) -> list[str]:
+    """Names of the configs that ship with the package: of runs, or of trainings."""
+    files = [Path(f.name) for f in resources.files("cadseg.configs").iterdir()]
+    names = [path.stem for path in files if path.suffix == ".yaml"]
+    return sorted(name for name in names if name.startswith(TRAINING) == training)
 
 
 def load(name_or_file: str, overrides: Sequence[str] = ()) -> Config:
@@ -103,18 +106,29 @@ def load(name_or_file: str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: no such config; not YAML; a key unknown, missing, or out of range.
     """
-    tree = _read(name_or_file)
+    return from_tree(read(name_or_file, overrides), name_or_file)
+
+
+def read(
+    name_or_file: str, overrides: Sequence[str] = (), *, training: bool = False
+) -> dict[str, Any]:
+    """Plain data of the config of that name, or in that file, with overrides applied.
+
+    Raises:
+        ConfigError: no such config; not YAML; a key to override that is not there.
+    """
+    tree = _read(name_or_file, builtin_names(training=training))
     for override in overrides:
         _apply(tree, override)
-    return from_tree(tree, name_or_file)
+    return tree
 
 
 def from_tree(tree: Mapping[str, Any], where: str) -> Config:
     """The config made of plain data, as YAML or JSON gives it; `where` is named in errors."""
     try:
-        return Config.model_validate(_tuples(tree))
+        return Config.model_validate(tuples(tree))
     except ValidationError as error:
-        raise ConfigError(f"config {where}: {_sentence(error)}") from None
+        raise ConfigError(f"config {where}: {sentence(error)}") from None
 
 
 def zyx_of(values: Sequence[int]) -> Zyx:
@@ -123,15 +137,15 @@ def zyx_of(values: Sequence[int]) -> Zyx:
     return z, y, x
 
 
-def _read(name_or_file: str) -> dict[str, Any]:
-    if name_or_file in builtin_names():
+def _read(name_or_file: str, names: Sequence[str]) -> dict[str, Any]:
+    if name_or_file in names:
         text = resources.files("cadseg.configs").joinpath(f"{name_or_file}.yaml").read_text("utf-8")
     else:
         path = Path(name_or_file)
         if not path.is_file():
             raise ConfigError(
                 f"config {name_or_file}: no such file; accepted are a YAML file "
-                f"or one of {', '.join(builtin_names())}"
+                f"or one of {', '.join(names)}"
             )
         text = path.read_text("utf-8")
     try:
@@ -167,16 +181,16 @@ def _accepted(tree: Mapping[str, Any], key: str) -> str:
     return f"accepted are {', '.join(keys)}"
 
 
-def _tuples(node: Any) -> Any:
+def tuples(node: Any) -> Any:
     """YAML's lists as tuples, which is what strict models take."""
     if isinstance(node, Mapping):
-        return {key: _tuples(value) for key, value in node.items()}
+        return {key: tuples(value) for key, value in node.items()}
     if isinstance(node, list):
-        return tuple(_tuples(value) for value in node)
+        return tuple(tuples(value) for value in node)
     return node
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence(error: ValidationError) -> str:
     """The first problem, in one sentence, with the key, what was found and what is accepted."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
@@ -184,5 +198,7 @@ def _sentence(error: ValidationError) -> str:
         return f"there is no key {key}"
     if first["type"] == "missing":
         return f"the key {key} is missing"
+    if first["type"] == "value_error":  # ours, and a sentence already
+        return f"{key}: {first['ctx']['error']}"
     accepted = first["msg"].removeprefix("Input should be ")
     return f"{key} is {first['input']!r}; accepted is {accepted}"

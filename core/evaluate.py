@@ -78,7 +78,8 @@ def evaluate(segmentation: str, truth: str, roi: Roi | None = None) -> Scores:
         roi: the part to compare; None is all of it.
 
     Raises:
-        VolumeError: an array cannot be opened, their shapes differ, or all of the truth is 0.
+        VolumeError: an array cannot be opened, their shapes differ, `roi` leaves them, or all
+            of the truth is 0.
     """
     if group.is_ours(Path(segmentation)):
         segmentation = f"{segmentation}/{group.SEGMENTATION}"
@@ -93,7 +94,10 @@ def compared(segmentation: str, truth: str, roi: Roi | None = None) -> Counts:
                 f"segmentation {segmentation}: has the shape {ours.shape}, but {truth} has "
                 f"{theirs.shape}; accepted are equal shapes"
             )
-        domain = roi or Roi((0, 0, 0), zyx(ours.shape))
+        whole = Roi((0, 0, 0), zyx(ours.shape))
+        domain = roi or whole
+        if not whole.contains(domain):
+            raise VolumeError(f"roi {domain}: leaves the volume; accepted are boxes within {whole}")
         grid = Grid(zyx(ours.shape), domain, BLOCK)
         boxes = (grid.block(0, cell).write for cell in grid.cells(0))
         counts = total(contingency(ours.read(box), theirs.read(box)) for box in boxes)

@@ -17,7 +17,7 @@ Axis letters: B pairs or crops, E embedding, C channels, D sections, Y X pixels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,24 +32,35 @@ OFFSETS: tuple[Zyx, ...] = ((1, 1, 1), (2, 3, 3), (3, 9, 9), (4, 27, 27))
 """Distances along z, y, x over which a teacher learns affinities; the authors' numbers."""
 
 EPSILON = 1e-6
-"""Embeddings shorter than this count as this long: no division by 0, affinity 0."""
+"""Embeddings much shorter than this have affinity 0: there is no division by 0."""
+
+
+class Join(NamedTuple):
+    """What a channel joins: every place of `upper` to the one `distance` lower along `axis`.
+
+    `upper` and `lower` say which of the arrays of embeddings; `axis` counts from the end.
+    """
+
+    upper: int
+    lower: int
+    axis: int
+    distance: int
+
+
+_OF_PAIR = (Join(1, 0, -1, 0), Join(1, 1, -2, 1), Join(1, 1, -1, 1))
 
 
 def affinities(lower_BEYX: Tensor, upper_BEYX: Tensor) -> Tensor:
     """Affinities of the upper section, float32 [B, 3, Y, X] in 0..1; see the module's docstring.
 
+    There may be more axes, or none, in place of B.
+
     Args:
         lower_BEYX: embedding of section z - 1, any float type, any length.
         upper_BEYX: embedding of section z.
     """
-    u_BEYX = F.normalize(lower_BEYX.float(), dim=1, eps=EPSILON)
-    v_BEYX = F.normalize(upper_BEYX.float(), dim=1, eps=EPSILON)
-    z_BYX = (u_BEYX * v_BEYX).sum(dim=1)
-    y_BYX = (v_BEYX[:, :, 1:] * v_BEYX[:, :, :-1]).sum(dim=1)
-    x_BYX = (v_BEYX[:, :, :, 1:] * v_BEYX[:, :, :, :-1]).sum(dim=1)
-    y_BYX = F.pad(y_BYX, (0, 0, 1, 0))
-    x_BYX = F.pad(x_BYX, (1, 0))
-    return torch.stack([z_BYX, y_BYX, x_BYX], dim=1).clamp(0, 1)
+    cosines_B3YX: Tensor = _Cosines.apply(-3, _OF_PAIR, lower_BEYX, upper_BEYX)  # type: ignore[no-untyped-call]
+    return cosines_B3YX.clamp(0, 1)
 
 
 def volume_affinities(embeddings_BEDYX: Tensor, offsets: Sequence[Zyx] = OFFSETS) -> Tensor:
@@ -62,21 +73,59 @@ def volume_affinities(embeddings_BEDYX: Tensor, offsets: Sequence[Zyx] = OFFSETS
         embeddings_BEDYX: any float type, any length.
         offsets: distances along z, y, x.
     """
-    v_BEDYX = F.normalize(embeddings_BEDYX.float(), dim=1, eps=EPSILON)
-    channels = [
-        _cosines(v_BEDYX, axis, distance)
-        for triple in offsets
-        for axis, distance in enumerate(triple, start=2)
-    ]
-    return torch.stack(channels, dim=1)
+    joins = [Join(0, 0, axis - 3, s) for triple in offsets for axis, s in enumerate(triple)]
+    cosines_BCDYX: Tensor = _Cosines.apply(-4, joins, embeddings_BEDYX)  # type: ignore[no-untyped-call]
+    return cosines_BCDYX
 
 
-def _cosines(v_BEDYX: Tensor, axis: int, distance: int) -> Tensor:
-    """[B, D, Y, X]; of all that is kept for the gradients, `v_BEDYX` is the largest."""
-    length = v_BEDYX.shape[axis]
-    joined = max(0, length - distance)
-    upper = v_BEDYX.narrow(axis, length - joined, joined)
-    lower = v_BEDYX.narrow(axis, 0, joined)
-    begins = [0, 0, 0]  # how many zeros along x, y, z come first
-    begins[4 - axis] = length - joined
-    return F.pad((upper * lower).sum(dim=1), [n for begin in begins for n in (begin, 0)])
+def inverse_length(embeddings: Tensor, dim: int) -> Tensor:
+    """What makes embeddings one long when they are multiplied by it; `dim` stays, with length 1."""
+    return embeddings.square().sum(dim, keepdim=True).add_(EPSILON**2).rsqrt_()
+
+
+class _Cosines(torch.autograd.Function):
+    """Cosines of all joins, in one go.
+
+    PyTorch would make an array of gradients per join, of the size of all embeddings, and add them
+    up; this one adds each to the same array.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, dim: int, joins: Sequence[Join], *embeddings: Tensor) -> Tensor:
+        floats = [e.float() for e in embeddings]
+        scales = [inverse_length(e, dim) for e in floats]
+        units = [e * scale for e, scale in zip(floats, scales, strict=True)]
+        ctx.dim, ctx.joins = dim, joins
+        ctx.save_for_backward(*scales, *units)
+        channels = []
+        for join in joins:
+            upper, lower = _ends(units, join)
+            cosines = (upper * lower).sum(dim)
+            missing = min(join.distance, units[join.upper].shape[join.axis])
+            channels.append(F.pad(cosines, [*[0, 0] * (-1 - join.axis), missing, 0]))
+        return torch.stack(channels, dim)
+
+    @staticmethod
+    def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:
+        half = len(ctx.saved_tensors) // 2
+        scales, units = ctx.saved_tensors[:half], ctx.saved_tensors[half:]
+        found = [torch.zeros_like(unit) for unit in units]
+        for channel, join in enumerate(ctx.joins):
+            slope = slopes.narrow(ctx.dim, channel, 1)
+            slope = _ends([slope], Join(0, 0, *join[2:]))[0]
+            upper, lower = _ends(units, join)
+            of_upper, of_lower = _ends(found, join)
+            of_upper.addcmul_(lower, slope)
+            of_lower.addcmul_(upper, slope)
+        for slope, unit, scale in zip(found, units, scales, strict=True):
+            along = (slope * unit).sum(ctx.dim, keepdim=True)
+            slope.addcmul_(unit, along, value=-1).mul_(scale)  # what lengthens changes nothing
+        return None, None, *found
+
+
+def _ends(arrays: Sequence[Tensor], join: Join) -> tuple[Tensor, Tensor]:
+    """Views of both ends of a join."""
+    upper, lower = arrays[join.upper], arrays[join.lower]
+    length = upper.shape[join.axis]
+    joined = max(0, length - join.distance)
+    return upper.narrow(join.axis, length - joined, joined), lower.narrow(join.axis, 0, joined)

@@ -4,8 +4,8 @@ A crop is raw uint8 and labels int32, ``[D, P, P]``. It comes in with a margin a
 width, so that whatever the rotation, every pixel of the result was seen: no black corners. Changes
 in the plane are the same for all sections, those of `cadseg.models.defects` apart; they look up raw
 (linear) and labels (nearest) at the same places, once, however many changes there are. All that is
-random comes from an explicit numpy generator, on the CPU: the same generator gives the same crop.
-Pixels are changed on the device of the training.
+random comes from an explicit numpy generator, and pixels are changed on the CPU: the same generator
+gives the same crop, whatever it is learned from on.
 
 The kinds of change but the defects, and the numbers for grey values, are those of CAD (Liu et al.,
 CVPR 2024).
@@ -85,7 +85,6 @@ def augment(
     *,
     width: int,
     config: AugmentConfig,
-    device: torch.device | str,
 ) -> tuple[Tensor, Tensor]:
     """A changed crop without its margin: raw float32, 0..1, and labels int32, [D, width, width].
 
@@ -95,16 +94,15 @@ def augment(
         labels_DPP: int32, of the same shape.
         width: of the result, in pixels.
         config: how much, how often.
-        device: of the result.
     """
     depth, *sides = raw_DPP.shape
     assert sides == [width + 2 * margin(config, width)] * 2, f"a margin is missing: {sides}"
-    raw_DPP, labels_DPP = flip(rng, raw_DPP.to(device), labels_DPP.to(device), config.flip)
+    raw_DPP, labels_DPP = flip(rng, raw_DPP, labels_DPP, config.flip)
     plane = plane_of(rng, width, config)
     defects = drawn(rng, depth, width, config.defects)
-    places_2YX = centred(width, device)
-    raw_DYX = torch.empty((depth, width, width), device=device)
-    labels_DYX = torch.empty((depth, width, width), dtype=torch.int32, device=device)
+    places_2YX = centred(width)
+    raw_DYX = torch.empty((depth, width, width))
+    labels_DYX = torch.empty((depth, width, width), dtype=torch.int32)
     for sections, sources_2YX in sources_of(places_2YX, plane, defects):
         raw_DYX[sections] = look_up(raw_DPP[sections], sources_2YX, "bilinear").float() / 255
         labels_DYX[sections] = look_up(labels_DPP[sections], sources_2YX, "nearest").int()
@@ -138,9 +136,9 @@ class Plane:
 
     def sources(self, places_2YX: Tensor) -> Tensor:
         """Sources of places, [2, Y, X] float64."""
-        turn = torch.from_numpy(self.turn).to(places_2YX.device)
+        turn = torch.from_numpy(self.turn)
         sources_2YX = torch.einsum("ij,jyx->iyx", turn, places_2YX)
-        return sources_2YX if self.field is None else sources_2YX + self.field.to(turn.device)
+        return sources_2YX if self.field is None else sources_2YX + self.field
 
 
 def plane_of(rng: np.random.Generator, width: int, config: AugmentConfig) -> Plane:
@@ -173,12 +171,12 @@ def displacement(rng: np.random.Generator, width: int, sigma: float, std: float)
     return (bells_YP @ noise_2PP @ bells_YP.T).clamp(-STEEP, STEEP) * std
 
 
-def centred(width: int, device: torch.device | str) -> Tensor:
+def centred(width: int) -> Tensor:
     """Pixels of a crop as y and x from its centre, [2, width, width] float64.
 
     In double precision a quarter turn is exact.
     """
-    along = torch.arange(width, dtype=torch.float64, device=device) - (width - 1) / 2
+    along = torch.arange(width, dtype=torch.float64) - (width - 1) / 2
     return torch.stack(torch.meshgrid(along, along, indexing="ij"))
 
 
@@ -222,5 +220,5 @@ def change_grey(rng: np.random.Generator, raw_DYX: Tensor, config: AugmentConfig
     sections = len(raw_DYX) if rng.random() < config.per_section else 1
     limits = np.array([[config.contrast / 2], [config.brightness / 2], [config.gamma]])
     drawn_3D11 = rng.uniform(-limits, limits, (3, sections))[..., None, None]
-    a, b, c = torch.from_numpy(drawn_3D11.astype(np.float32)).to(raw_DYX.device)
+    a, b, c = torch.from_numpy(drawn_3D11.astype(np.float32))
     return raw_DYX.mul(1 + a).add_(b).clamp_(0, 1).pow_(2**c)

@@ -92,7 +92,7 @@ class Crops:
         """
         if not configs:
             raise ConfigError("data: lists no volume; accepted is at least one")
-        self._volumes = [_read(config) for config in configs]
+        self._volumes = [read(config) for config in configs]
         weights = np.array([config.weight for config in configs])
         self._shares = weights / weights.sum()
 
@@ -123,7 +123,7 @@ class Crops:
 
 
 @dataclass(frozen=True, eq=False)
-class _Volume:
+class Volume:
     """Sections of a data set in memory; `first` is the number of the first one in its file."""
 
     raw: Tensor
@@ -152,8 +152,12 @@ def _cut(volume_ZYX: Tensor, begin: Zyx, shape: Zyx) -> Tensor:
     return box_DYX.clone(memory_format=torch.contiguous_format)
 
 
-def _read(config: DataConfig) -> _Volume:
-    """The sections of a data set, once it is seen that they can be learned from."""
+def read(config: DataConfig) -> Volume:
+    """The sections of a data set, once it is seen that they can be learned from.
+
+    Raises:
+        VolumeError: nothing can be learned from it, with the reason.
+    """
     with ExitStack() as stack:
         raw = stack.enter_context(open_array(config.raw, "raw"))
         labels = stack.enter_context(open_array(config.labels, "labels"))
@@ -172,7 +176,7 @@ def _read(config: DataConfig) -> _Volume:
             found_ZYX = np.where(labelled_ZYX & (ids_ZYX > 0), ids_ZYX, 0).astype(np.uint64)
             labels_ZYX[z : z + SLAB] = np.where(labelled_ZYX, numbers.of(found_ZYX), -1)
     _check_ids(config, labels_ZYX)
-    return _Volume(torch.from_numpy(raw_ZYX), torch.from_numpy(labels_ZYX), config.raw, begin)
+    return Volume(torch.from_numpy(raw_ZYX), torch.from_numpy(labels_ZYX), config.raw, begin)
 
 
 def _check(config: DataConfig, raw: Voxels, labels: Voxels, mask: Voxels | None) -> None:

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 MULTIPLE = 16
 """Lengths along y and x must be multiples of this: four poolings by 2."""
 
-MOMENTUM = 0.001
-"""Of the batch norms; the authors' number: batches are few crops, so statistics move slowly."""
-
 Widths = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 
 
@@ -43,11 +40,14 @@ class TeacherConfig(Strict):
         widths: channels at each of the five resolutions, finest first.
         embedding: channels of the output.
         align_corners: of the upsampling; see the module's docstring.
+        momentum: of the batch norms: how much of their statistics is taken from each batch. The
+            authors' 0.001 suits their 200,000 steps; shorter trainings need more.
     """
 
     widths: Widths = (28, 36, 48, 64, 80)
     embedding: int = Field(default=16, gt=0)
     align_corners: bool = False
+    momentum: float = Field(default=0.001, gt=0, le=1)
 
 
 class Teacher(nn.Module):
@@ -66,6 +66,9 @@ class Teacher(nn.Module):
         self.leave = nn.Sequential(_in_plane(first, first, 5, bias=True), nn.ELU(inplace=True))
         self.out = nn.Conv3d(first, config.embedding, kernel_size=1)
         self.apply(_initialise)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.momentum = config.momentum
 
     def forward(self, raw_BDYX: Tensor) -> Tensor:
         """Embeddings [B, E, D, Y, X], not normalised.
@@ -129,7 +132,7 @@ def _across(channels: int) -> nn.Conv3d:
 
 
 def _norm_elu(channels: int) -> tuple[nn.Module, nn.Module]:
-    return nn.BatchNorm3d(channels, momentum=MOMENTUM), nn.ELU(inplace=True)
+    return nn.BatchNorm3d(channels), nn.ELU(inplace=True)
 
 
 def _initialise(module: nn.Module) -> None:

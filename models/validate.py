@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -26,38 +26,32 @@ from cadseg import whole
 from cadseg.config import Config, Strict, Unit
 from cadseg.curve import Point, best
 from cadseg.evaluate import Scores
-from cadseg.models.crops import DataConfig
+from cadseg.models.crops import DataConfig, read
 from cadseg.models.losses import slice_loss
+from cadseg.models.student import Student
 from cadseg.models.targets import targets_of
+from cadseg.models.whole_volume import student_affinities, teacher_affinities
+
+if TYPE_CHECKING:
+    from cadseg.models.predict import Precision
+    from cadseg.models.weights import Network
 
 HeldOut = tuple[NDArray[np.uint8], NDArray[Any]]
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 class ValidationConfig(Strict):
-    """What is validated on, how often, and with which numbers.
+    """What is validated on, and with which numbers.
 
     Attributes:
         data: volumes that nothing is learned from; every one counts alike.
-        every: steps from one validation to the next.
         config: of the segmentation: a name, or a file.
         thresholds: at which it is cut, affinities in 0..1.
     """
 
     data: Annotated[tuple[DataConfig, ...], Field(min_length=1)]
-    every: Annotated[int, Field(gt=0)]
     config: str
     thresholds: Annotated[tuple[Unit, ...], Field(min_length=1)]
-
-    def segmentation(self) -> Config:
-        """The numbers of the segmentation.
-
-        Raises:
-            ConfigError: there is no such config, or it cannot be cut at the thresholds.
-        """
-        config = configs.load(self.config)
-        whole.check(config, self.thresholds)
-        return config
 
 
 @dataclass(frozen=True)
@@ -76,6 +70,33 @@ class Validation:
     def best(self) -> Point:
         """The threshold with the lowest sum of VOI, of equal ones the highest; its scores."""
         return best(self.points)
+
+
+class Validator:
+    """Held-out volumes in memory, and how they are segmented."""
+
+    def __init__(self, config: ValidationConfig, precision: Precision) -> None:
+        """Read all volumes.
+
+        Raises:
+            ConfigError: there is no such segmentation config, or it cannot be cut there.
+            VolumeError: a volume that cannot be compared with, with the reason.
+        """
+        self._segmentation = configs.load(config.config)
+        whole.check(self._segmentation, config.thresholds)
+        volumes = [read(data) for data in config.data]
+        self._held_out = [(volume.raw.numpy(), volume.labels.numpy()) for volume in volumes]
+        self._thresholds, self._precision = config.thresholds, precision
+
+    def __call__(self, network: Network) -> Validation:
+        """Scores of a network, on the device that it is on."""
+
+        def predict(raw_ZYX: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            if isinstance(network, Student):
+                return student_affinities(network, raw_ZYX, precision=self._precision)
+            return teacher_affinities(network, raw_ZYX, precision=self._precision)
+
+        return validated(predict, self._held_out, self._segmentation, self._thresholds)
 
 
 def validated(

@@ -1,8 +1,9 @@
-"""Weights files: a student's weights together with the configuration that rebuilds it.
+"""Weights files: a network's weights together with the configuration that rebuilds it.
 
 A file is safetensors: float32 tensors by name, and in the metadata one entry ``cadseg``, a `Header`
 as JSON. (One entry, because safetensors writes several in random order, and equal weights shall be
-equal files.) Loading needs nothing else and runs no code from the file. Batch norm's running
+equal files.) Loading needs nothing else and runs no code from the file. `load` takes students,
+which segment volumes; `load_teacher` takes teachers, which teach them. Batch norm's running
 statistics are part of the weights.
 
 The checkpoints that CAD's authors published (PyTorch pickles; Liu et al., CVPR 2024) can be
@@ -17,7 +18,7 @@ import pickle
 import warnings
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -28,6 +29,7 @@ from torch import Tensor
 from cadseg.config import Strict
 from cadseg.errors import WeightsError
 from cadseg.models.student import Student, StudentConfig
+from cadseg.models.teacher import Teacher, TeacherConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,17 +57,21 @@ _PUBLISHED = {
 }
 
 
+Network = Student | Teacher
+N = TypeVar("N", Student, Teacher)
+
+
 class Header(Strict):
     """What a weights file says beside its tensors; `card` is free text, and may be empty."""
 
-    config: StudentConfig
+    config: StudentConfig | TeacherConfig
     card: str
 
 
-def save(path: Path, student: Student, card: str = "") -> None:
-    """Write `student` to `path`, whole or not at all; `card` is free text about it."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _kept(student).items()}
-    metadata = {_ENTRY: Header(config=student.config, card=card).model_dump_json()}
+def save(path: Path, network: Network, card: str = "") -> None:
+    """Write `network` to `path`, whole or not at all; `card` is free text about it."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _kept(network).items()}
+    metadata = {_ENTRY: Header(config=network.config, card=card).model_dump_json()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         temporary.write_bytes(safetensors_bytes(tensors, metadata=metadata))
@@ -78,12 +84,24 @@ def load(path: Path) -> Student:
     """The student in `path`, on the CPU, in evaluation mode.
 
     Raises:
-        WeightsError: no such file, not a weights file, or tensors that are not the network's.
+        WeightsError: no such file, not a student's weights, or tensors that are not the network's.
     """
     config = header(path).config
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    return _student(config, tensors, path)
+    if not isinstance(config, StudentConfig):
+        raise WeightsError(f"{path} holds a teacher; accepted are weights of a student")
+    with torch.device("meta"):
+        student = Student(config)
+    return _filled(student, _tensors(path), path)
+
+
+def load_teacher(path: Path) -> Teacher:
+    """The teacher in `path`; else as `load`."""
+    config = header(path).config
+    if not isinstance(config, TeacherConfig):
+        raise WeightsError(f"{path} holds a student; accepted are weights of a teacher")
+    with torch.device("meta"):
+        teacher = Teacher(config)
+    return _filled(teacher, _tensors(path), path)
 
 
 def header(path: Path) -> Header:
@@ -134,12 +152,14 @@ def import_published(checkpoint: Path, out: Path) -> None:
     tensors = {
         _our_name(name): tensor for name, tensor in published.items() if _COUNTER not in name
     }
-    student = _student(StudentConfig(align_corners=True), tensors, checkpoint)
+    with torch.device("meta"):
+        student = Student(StudentConfig(align_corners=True))
+    student = _filled(student, tensors, checkpoint)
     save(out, student, card=f"published by CAD's authors: {checkpoint.name}")
 
 
 def find(name_or_path: str) -> Path:
-    """The weights file of that name in the package (``default``), or at that path.
+    """The weights file of that name in the package (``default-ssem``), or at that path.
 
     Raises:
         WeightsError: neither is there.
@@ -162,27 +182,30 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _kept(student: Student) -> dict[str, Tensor]:
-    state = student.state_dict()
+def _kept(network: Network) -> dict[str, Tensor]:
+    state = network.state_dict()
     return {name: tensor for name, tensor in state.items() if _COUNTER not in name}
 
 
-def _student(config: StudentConfig, tensors: Mapping[str, Tensor], path: Path) -> Student:
-    """A student with these weights, or the first tensor that does not fit."""
-    with torch.device("meta"):
-        student = Student(config)
-    wanted = _kept(student)
+def _tensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}
+
+
+def _filled(network: N, tensors: Mapping[str, Tensor], path: Path) -> N:
+    """A network without memory filled with these weights, or the first tensor that does not fit."""
+    wanted: dict[str, Tensor] = _kept(network)
     for name in [*wanted, *tensors]:
         ours, theirs = _described(wanted.get(name)), _described(tensors.get(name))
         if ours != theirs:
             raise WeightsError(
                 f"{path}: tensor {name} has {theirs}, this network has {ours}; accepted: weights "
-                f"of a student with {config.filters} filters and embeddings of {config.embedding}"
+                f"of a network with {network.config}"
             )
-    student.to_empty(device="cpu")
-    counters = {name: torch.zeros_like(t) for name, t in student.state_dict().items()}
-    student.load_state_dict({**counters, **tensors})
-    return student.eval()
+    network.to_empty(device="cpu")
+    counters = {name: torch.zeros_like(t) for name, t in network.state_dict().items()}
+    network.load_state_dict({**counters, **tensors})
+    return network.eval()
 
 
 def _described(tensor: Tensor | None) -> str:

@@ -1,7 +1,8 @@
 """Scores of a run at many thresholds, for the price of one look at its voxels.
 
-The scores are those of `relabel` followed by `evaluate`, threshold by threshold; the run stays as
-it is. Voxels are counted once, block by block; the rest is done by `cadseg.curve`.
+The scores are those of `relabel` followed by `evaluate`, threshold by threshold, within the run's
+roi; the run stays as it is. Voxels are counted once, block by block; the rest is done by
+`cadseg.curve`.
 
 The merges are held in memory, some 90 bytes each, beside the counts.
 """
@@ -59,7 +60,7 @@ def sweep(
     for threshold in thresholds:
         store = recut(store, threshold, min_voxels).store
     _check(plot, table)
-    counts = compared(str(out / "fragments"), truth)
+    counts = compared(str(out / "fragments"), truth, store.grid.domain)
     small = store.config.segment.min_voxels
     points = curve(_tree(store), counts, thresholds, dtype=store.affinity_dtype, min_voxels=small)
     if table is not None:

@@ -57,3 +57,27 @@ def test_gradients():
         total = total + (cosines * there.view(shape) * counts[:, channel]).sum()
     (expected,) = torch.autograd.grad(total, embeddings)
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_gradients_of_a_pair():
+    """Slopes are those of the cosines, in both sections; more axes come first in any number."""
+    both = [torch.randn(2, 3, 4, 5, 6, requires_grad=True) for _ in range(2)]
+    affs = affinities(*both)
+    counts = torch.randn(affs.shape)
+    found = torch.autograd.grad((affs * counts).sum(), both)
+
+    lower, upper = (torch.nn.functional.normalize(e, dim=2) for e in both)
+    z = ((lower * upper).sum(2).relu() * counts[:, :, 0]).sum()
+    y = (upper * upper.roll(1, 3)).sum(2).relu() * counts[:, :, 1]
+    x = (upper * upper.roll(1, 4)).sum(2).relu() * counts[:, :, 2]
+    expected = torch.autograd.grad(z + y[:, :, 1:].sum() + x[..., 1:].sum(), both)
+    for one, two in zip(found, expected, strict=True):
+        assert torch.allclose(one, two, atol=1e-5)
+
+
+def test_embeddings_of_no_length_have_gradients():
+    """Where an embedding is 0 the gradient is a number."""
+    lower, upper = (torch.zeros(1, 2, 3, 3, requires_grad=True) for _ in range(2))
+    affinities(lower, upper).sum().backward()
+    assert lower.grad.isfinite().all()
+    assert upper.grad.isfinite().all()

@@ -35,7 +35,7 @@ def hit(seed, **changes):
     m = margin(config, WIDTH)
     middle = slice(m, m + WIDTH)
     rng = np.random.default_rng(seed)
-    after = augment(rng, raw, labels, width=WIDTH, config=config, device="cpu")
+    after = augment(rng, raw, labels, width=WIDTH, config=config)
     before = raw[:, middle, middle].float() / 255, labels[:, middle, middle]
     changed = [
         (a != b).flatten(1).any(1).nonzero().flatten().tolist()
@@ -147,7 +147,7 @@ def test_folds_change_their_section_alone(seed):
 
 def test_a_straight_fold_drawn_by_hand():
     """Both sides show what was farther away, less so with distance; the middle is dark."""
-    places = centred(101, "cpu")
+    places = centred(101)
     y, x = FOLD.moved(places)
     same(x, places[1])
     pull = (y - places[0])[:, 0]
@@ -175,7 +175,7 @@ def test_a_straight_fold_drawn_by_hand():
 def test_a_folded_section_may_lie_beside_its_place():
     """Every section is looked up once; a folded one is folded first, and shifted as well."""
     hit = Defects(np.array([[0, 0], [2, -3], [2, -3], [0, 0], [2, -3]]), {2: FOLD}, {}, {}, {})
-    places = centred(20, "cpu")
+    places = centred(20)
     quarter = Plane(turned(math.pi / 2), None)
     found = {z: at for sections, at in sources_of(places, quarter, hit) for z in sections}
     once = [sections for sections, _ in sources_of(places, quarter, hit)]
@@ -189,7 +189,7 @@ def test_a_folded_section_may_lie_beside_its_place():
 def test_a_bowed_fold_leaves_its_line():
     """In the middle of the crop the line is where it was, and at the edges by the bow beside it."""
     fold = Fold(angle=math.pi / 2, offset=2, bow=5, pull=4, width=6, strength=1)
-    distance = fold.distance(centred(101, "cpu"))
+    distance = fold.distance(centred(101))
     assert float(distance[50, 52]) == pytest.approx(0)
     assert float(distance[0, 52]) == pytest.approx(5, rel=0.03)
     assert float(distance[100, 52]) == pytest.approx(5, rel=0.03)

@@ -129,6 +129,8 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
     ]:
         with pytest.raises(VolumeError, match=sentence):
             evaluate.evaluate(name + "labels", name + truth)
+    with pytest.raises(VolumeError, match="roi 0:2,1:9,0:4: leaves the volume"):
+        evaluate.evaluate(name + "labels", name + "labels", Roi((0, 1, 0), (2, 9, 4)))
     with pytest.raises(VolumeError, match="cannot be opened as HDF5"):
         evaluate.evaluate(f"{tmp_path / 'none.h5'}:labels", name + "labels")
 

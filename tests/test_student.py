@@ -137,6 +137,35 @@ def test_channels_stay_last():
     assert all(layouts)
 
 
+def test_gradients_of_neighbours():
+    """Gradients of all neighbours of a crop are those of the function computed."""
+    student = trained(StudentConfig(filters=2, embedding=2)).double()
+    raw = torch.rand(2, 3, 16, 16, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(student.sections, raw, atol=1e-9, fast_mode=True)
+
+
+def test_channels_stay_last_on_the_way_back():
+    """Gradients that reach a pixel-wise layer have channels last in memory too, without gaps."""
+    student = Student(StudentConfig(filters=4, embedding=4)).to(memory_format=torch.channels_last)
+    lower, upper = student.sections(torch.rand(2, 4, 96, 96))
+    nodes, seen, layouts = [lower.grad_fn, upper.grad_fn], set(), []
+    while nodes:
+        node = nodes.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        nodes += [before for before, _ in node.next_functions if before]
+        if node.name().startswith(("Relu", "Upsample")):
+            node.register_prehook(
+                lambda slopes: layouts.append(
+                    slopes[0].is_contiguous(memory_format=torch.channels_last)
+                )
+            )
+    (lower.sum() + upper.sum()).backward()
+    assert len(layouts) == 22 + 5
+    assert all(layouts)
+
+
 def test_a_section_is_seen_once():
     """What belongs to one section alone is computed once for each section of a crop."""
     student, seen = Student(StudentConfig(filters=2, embedding=2)), []

@@ -72,8 +72,10 @@ def main() -> None:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
-        command = shlex.join(["cadseg", *sys.argv[1:]])
-        click.echo(f"Stopped; what is finished is kept. To go on: {command}", err=True)
+        words = ["cadseg", *sys.argv[1:]]
+        if words[1:2] == ["train"] and "--resume" not in words:
+            words.append("--resume")
+        click.echo(f"Stopped; what is finished is kept. To go on: {shlex.join(words)}", err=True)
         sys.exit(130)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -44,7 +44,11 @@ def request_options(raw: bool) -> Callable[[F], F]:
         ]
         if raw:
             options[3:3] = [
-                click.option("--weights", metavar="NAME_OR_FILE", help="default, or a file."),
+                click.option(
+                    "--weights",
+                    metavar="NAME_OR_FILE",
+                    help="default-ssem, default-fibsem, or a file.",
+                ),
                 click.option("--discard-affinities", is_flag=True, help="Never write affinities."),
                 click.option(
                     "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="To predict on."
@@ -88,7 +92,7 @@ def _overrides(given: dict[str, Any]) -> list[str]:
     overrides = list(given.pop("sets"))
     roi, voxel_size = given.pop("roi"), given.pop("voxel_size")
     if roi is not None:
-        overrides.append(f"volume.roi={_pairs(roi)}")
+        overrides.append(f"volume.roi={pairs(roi)}")
     if voxel_size is not None:
         overrides.append(f"volume.voxel_size={_lengths(voxel_size)}")
     if given.pop("discard_affinities", False):
@@ -105,7 +109,8 @@ def _overrides(given: dict[str, Any]) -> list[str]:
     return overrides
 
 
-def _pairs(text: str) -> list[list[int]]:
+def pairs(text: str) -> list[list[int]]:
+    """``z0:z1,y0:y1,x0:x1`` as begin and end by axis."""
     try:
         pairs = [[int(n) for n in part.split(":")] for part in text.split(",")]
         assert [len(pair) for pair in pairs] == [2, 2, 2]

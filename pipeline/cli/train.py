@@ -12,9 +12,14 @@ import click
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder for the results."
 )
+@click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Change a key.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in that folder.")
-def command(config: str, out: Path, resume: bool) -> None:
-    """Train a student on the labelled volumes that CONFIG, a YAML file, names."""
-    from cadseg.models import train
+def command(config: str, out: Path, sets: tuple[str, ...], resume: bool) -> None:
+    """Train a student on the labelled volumes that CONFIG names: a YAML file, or a name.
 
-    click.echo(train.train(train.load_config(Path(config)), out, resume=resume))
+    On several GPUs: torchrun --nproc-per-node 4 --no-python cadseg train ...
+    """
+    from cadseg.models import recipe
+    from cadseg.models.train import train
+
+    train(recipe.load(config, sets), out, resume=resume)

@@ -31,7 +31,7 @@ def main() -> None:
     height, width = raw.shape[1:]
     padding = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE)]
     raw = np.pad(raw, padding, mode="reflect")
-    predict = Predictor(weights.find("default"))
+    predict = Predictor(weights.find("default-fibsem"))
     pairs = [raw[[max(z - 1, 0), z]][None] for z in range(len(raw))]
     affinities = np.concatenate([predict(pair) for pair in pairs]).swapaxes(0, 1)
     affinities[0, 0] = 0

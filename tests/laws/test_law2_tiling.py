@@ -140,7 +140,7 @@ def test_from_raw_to_segments(student: Path, fib25_raw: Array, tmp_path: Path) -
 def test_the_network_that_ships(batch: int, fib25_raw: Array, tmp_path: Path) -> None:
     """Both laws for the weights that ship, on a real volume."""
     raw = np.ascontiguousarray(fib25_raw[:3, :40])
-    default = weights.find("default")
+    default = weights.find("default-ssem")
     sets = (f"predict.batch={batch}", "block_shape=[2, 32, 96]", "predict.tile=[48, 48]")
     one, cut, small = (
         predicted(

@@ -23,7 +23,7 @@ def test_most_merges_are_made_at_level_0(shared_data: Path) -> None:
     """Blocks of 512 x 512 on whole sections of SNEMI3D make at least 70 % of all merges at once."""
     with h5py.File(shared_data / "snemi3d_ac4" / "train.h5", "r") as file:
         raw = file["raw"][:SECTIONS]
-    predictor = Predictor(weights.find("default"))
+    predictor = Predictor(weights.find("default-ssem"))
     pairs = [np.stack([raw[max(0, z - 1)], raw[z]]) for z in range(SECTIONS)]
     affinities = np.stack([predictor(pair[None])[0] for pair in pairs], 1)
     store = MemoryStore(affinities, block_shape=(40, 512, 512)).run_all()

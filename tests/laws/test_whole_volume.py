@@ -34,7 +34,7 @@ def affinities(shared_data: Path) -> Array:
     """[3, 40, 1024, 1024] uint8."""
     with h5py.File(shared_data / "snemi3d_ac4" / "train.h5") as file:
         raw = file["raw"][:]
-    predictor = Predictor(weights.find("default"), threads=2)
+    predictor = Predictor(weights.find("default-ssem"), threads=2)
     pairs = ((raw[max(z, 1) - 1], raw[z]) for z in range(len(raw)))
     return np.stack([predictor(np.stack(pair)[None])[0] for pair in pairs], 1)
 
