@@ -26,7 +26,7 @@ PICKED_ON, REPORTED_ON = (24, 32), (32, 40)
 
 def main() -> None:
     """One table per student and scoring."""
-    for weights in sys.argv[1:] or ["default"]:
+    for weights in sys.argv[1:] or ["default-ssem"]:
         for scoring in ("median", "mean"):
             with tempfile.TemporaryDirectory() as folder:
                 _table(Path(folder), weights, scoring)
