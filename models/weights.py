@@ -18,7 +18,7 @@ import pickle
 import warnings
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -32,7 +32,7 @@ from cadseg.models.student import Student, StudentConfig
 from cadseg.models.teacher import Teacher, TeacherConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 SUFFIX = ".safetensors"
 
@@ -86,22 +86,12 @@ def load(path: Path) -> Student:
     Raises:
         WeightsError: no such file, not a student's weights, or tensors that are not the network's.
     """
-    config = header(path).config
-    if not isinstance(config, StudentConfig):
-        raise WeightsError(f"{path} holds a teacher; accepted are weights of a student")
-    with torch.device("meta"):
-        student = Student(config)
-    return _filled(student, _tensors(path), path)
+    return _loaded(path, Student, "student")
 
 
 def load_teacher(path: Path) -> Teacher:
     """The teacher in `path`; else as `load`."""
-    config = header(path).config
-    if not isinstance(config, TeacherConfig):
-        raise WeightsError(f"{path} holds a student; accepted are weights of a teacher")
-    with torch.device("meta"):
-        teacher = Teacher(config)
-    return _filled(teacher, _tensors(path), path)
+    return _loaded(path, Teacher, "teacher")
 
 
 def header(path: Path) -> Header:
@@ -190,6 +180,17 @@ def _kept(network: Network) -> dict[str, Tensor]:
 def _tensors(path: Path) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}
+
+
+def _loaded(path: Path, kind: Callable[[Any], N], noun: str) -> N:
+    """The network in `path`, if it is of that kind."""
+    config = header(path).config
+    found = "student" if isinstance(config, StudentConfig) else "teacher"
+    if found != noun:
+        raise WeightsError(f"{path} holds a {found}; accepted are weights of a {noun}")
+    with torch.device("meta"):
+        network = kind(config)
+    return _filled(network, _tensors(path), path)
 
 
 def _filled(network: N, tensors: Mapping[str, Tensor], path: Path) -> N:
