@@ -2,7 +2,7 @@
 # make benchmark: everyone side by side, half an hour; tests/benchmarks/versus.py says what it needs.
 PYTHON ?= python3
 BIN = .venv/bin
-FOLDERS = $(wildcard core models workers pipeline pipeline/cli configs)
+FOLDERS = $(sort $(dir $(wildcard $(addsuffix /*.py,core core/* models models/* workers pipeline pipeline/* configs))))
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test lint benchmark clean

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from cadseg import volume
 from cadseg.blocks import Roi, zyx
-from cadseg.evaluate import Scores, evaluate
+from cadseg.evaluation.metrics import Scores, evaluate
+from cadseg.evaluation.render import overlay
 from cadseg.pipeline import run
-from cadseg.render import overlay
+from cadseg.storage import volume
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -45,7 +45,7 @@ PER_VOXEL = {  # bytes per voxel read, and per voxel written
     "fragments": (0, 9),
     "edges": (0, 7),
     "segment": (0, 11),
-    "weigh": (0, 11),
+    "absorb_small": (0, 11),
     "pyramid": (0, 20),
 }
 
@@ -88,14 +88,14 @@ RECORD_BYTES = 4096
 
 TABLE_COUNTS = {
     "climb": 5,
-    "resolve": 2,
-    "settle": 1,
+    "resolve_up": 2,
+    "resolve_down": 1,
     "edges": 2,
     "agglomerate": 4,
     "cut": 1,
     "segment": 2,
     "measure": 2,
-    "weigh": 3,
+    "absorb_small": 3,
 }
 
 
@@ -227,7 +227,7 @@ def _moved(store: Store, step: Step) -> tuple[int, int]:
         return _windows(store) if store.fused else read * item, written * NUMBER_BYTES
     if kind == "edges":  # the planes on both sides of each face, one of them by both blocks
         return (read - written) * NUMBER_BYTES * 3 // 2, 0
-    if kind == "weigh":
+    if kind == "absorb_small":
         return 0 if step.level else written * NUMBER_BYTES, 0
     if kind in ("fragments", "segment"):
         return written * NUMBER_BYTES, written * ID_BYTES
@@ -259,7 +259,7 @@ def _memory(store: Store, step: Step) -> int:
     written, _ = _voxels(store, step, (0, 0, 0))
     read, _ = _voxels(store, step, step.halo)
     budget = round(store.config.agglomerate.memory_gb * 1e9)
-    if kind in PER_VOXEL and not (kind == "weigh" and level):
+    if kind in PER_VOXEL and not (kind == "absorb_small" and level):
         if kind == "pyramid":  # a shard at a time
             read = written = min(written, math.prod(grid.block_shape))
         per_read, per_written = PER_VOXEL[kind]
@@ -278,7 +278,7 @@ def _joining(store: Store, step: Step, kind: str) -> int:
     """Bytes where tables of a block's children, with rows along their faces, are joined."""
     _, nz, ny, nx = step.level, *_longest(store, step)
     sides, sections = 4 * nz * (ny + nx), 4 * ny * nx
-    if kind in ("cut", "measure", "weigh"):
+    if kind in ("cut", "measure", "absorb_small"):
         return round(CROSSING * sides + CROSSING_SECTIONS * sections) * PER_ENTRY
     faces = sides + (sections if store.config.fragments.dimensions == 3 else 0)
     return round(ENTRIES * faces) * PER_ENTRY

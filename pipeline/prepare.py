@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cadseg import __version__, group, inputs, volume
+from cadseg import __version__
 from cadseg import config as configs
 from cadseg.blocks import Roi, zyx
 from cadseg.config import Config
 from cadseg.errors import ConfigError, OutputError, VolumeError
+from cadseg.models.tiles import STRIDE
 from cadseg.pipeline.identity import identities, redone
 from cadseg.pipeline.stages import Stage, stages_of
-from cadseg.tiles import STRIDE
+from cadseg.storage import group, inputs, volume
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cadseg.volume import Volume
+    from cadseg.storage.volume import Volume
 
 Source = Literal["raw", "affinities"]
 Json = dict[str, Any]

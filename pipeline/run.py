@@ -14,15 +14,15 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cadseg import group, tables, volume
 from cadseg.blocks import Zyx, zyx
 from cadseg.errors import OutputError, StageError
-from cadseg.pipeline import status
-from cadseg.pipeline.claim import claim
+from cadseg.pipeline.execution import status
+from cadseg.pipeline.execution.lock import claim
+from cadseg.pipeline.execution.progress import Progress
+from cadseg.pipeline.execution.schedule import StepOutcome, run_steps
 from cadseg.pipeline.prepare import Job, prepare, recut
-from cadseg.pipeline.progress import Progress
-from cadseg.pipeline.schedule import StepOutcome, run_steps
 from cadseg.pipeline.stages import Stage, steps_of
+from cadseg.storage import group, tables, volume
 from cadseg.workers.store import RUN_FILE, Store
 
 if TYPE_CHECKING:

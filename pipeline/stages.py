@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cadseg import fragments, heights
+from cadseg.fragments import climb, heights
 from cadseg.workers.process import Step
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ def _predict(store: Store) -> list[Step]:
 
 def _fragments(store: Store) -> list[Step]:
     config, top = store.config.fragments, store.grid.top
-    reach = heights.halo(config.distance_clip, config.sigma) + fragments.REACH
+    reach = heights.halo(config.distance_clip, config.sigma) + climb.REACH
     halo = (reach if config.dimensions == 3 else 0, reach, reach)
     steps = [_step("climb", "fragments", halo=halo, after=_raw(store))]
-    steps += _climbing("resolve", "fragments", range(1, top + 1), before="climb")
-    steps += _climbing("settle", "fragments", range(top - 1, 0, -1), before=steps[-1].name)
+    steps += _climbing("resolve_up", "fragments", range(1, top + 1), before="climb")
+    steps += _climbing("resolve_down", "fragments", range(top - 1, 0, -1), before=steps[-1].name)
     return [*steps, _step("fragments", "fragments", after=(steps[-1].name,))]
 
 
@@ -95,7 +95,7 @@ def _segment(store: Store) -> list[Step]:
     last = f"agglomerate-{top}"
     steps = []
     if store.config.segment.min_voxels:
-        steps = _climbing("weigh", "segment", range(top + 1), before=last)
+        steps = _climbing("absorb_small", "segment", range(top + 1), before=last)
         last = steps[-1].name
     steps += _climbing("cut", "segment", range(top, 0, -1), before=last)
     last = steps[-1].name if steps else last
@@ -150,7 +150,7 @@ STAGES = (
         reads=("fragments", "volume.mask"),
         arrays=("basins", "fragments"),
         tables=("basins", "exits", "entries", "pairs", "rim", "roots"),
-        kinds=("climb", "resolve", "settle", "fragments"),
+        kinds=("climb", "resolve_up", "resolve_down", "fragments"),
         steps=_fragments,
     ),
     Stage("edges", reads=(), arrays=(), tables=("edges", "faces"), kinds=("edges",), steps=_edges),
@@ -167,7 +167,7 @@ STAGES = (
         reads=("segment",),
         arrays=("segmentation",),
         tables=("cut", "ends", "joins", "parts", "segments", "voxels"),
-        kinds=("weigh", "cut", "segment", "measure", "pyramid"),
+        kinds=("absorb_small", "cut", "segment", "measure", "pyramid"),
         steps=_segment,
     ),
 )

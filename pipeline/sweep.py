@@ -2,7 +2,7 @@
 
 The scores are those of `relabel` followed by `evaluate`, threshold by threshold, within the run's
 roi; the run stays as it is. Voxels are counted once, block by block; the rest is done by
-`cadseg.curve`.
+`cadseg.evaluation.curve`.
 
 The merges are held in memory, some 90 bytes each, beside the counts.
 """
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg import tables
-from cadseg.agglomerate import Merges
-from cadseg.curve import SCORES, Point, best, curve
+from cadseg.agglomeration.agglomerate import Merges
 from cadseg.errors import OutputError
-from cadseg.evaluate import compared
+from cadseg.evaluation.curve import SCORES, Point, best, curve
+from cadseg.evaluation.metrics import compared
 from cadseg.pipeline import plot as picture
 from cadseg.pipeline.prepare import recut
 from cadseg.pipeline.run import with_tree
+from cadseg.storage import tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

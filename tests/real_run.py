@@ -20,7 +20,7 @@ from scipy import ndimage
 from cadseg.models import weights
 from cadseg.models.student import Student, StudentConfig
 from cadseg.pipeline import cli, run
-from cadseg.pipeline.progress import Progress
+from cadseg.pipeline.execution.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

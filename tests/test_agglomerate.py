@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cadseg import scores
-from cadseg.agglomerate import Merges, agglomerate
-from cadseg.edges import Edges
-from cadseg.graph import Graph, from_edges, joined
+from cadseg.agglomeration import scores
+from cadseg.agglomeration.agglomerate import Merges, agglomerate
+from cadseg.graph.cluster_graph import Graph, from_edges, joined
+from cadseg.graph.edges import Edges
 
 Array = np.ndarray[Any, Any]
 Contacts = dict[tuple[int, int], tuple[int, int, int]]

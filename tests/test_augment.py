@@ -10,9 +10,9 @@ import torch
 from no_changes import NOTHING, SOUND
 from numpy.testing import assert_array_equal as same
 
-from cadseg.models import augment as module
-from cadseg.models import defects
-from cadseg.models.augment import (
+from cadseg.models.training import augment as module
+from cadseg.models.training import defects
+from cadseg.models.training.augment import (
     Plane,
     augment,
     centred,

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from cadseg.models.batches import Batch, batch_of, batches
-from cadseg.models.crops import Crops
-from cadseg.models.processes import Share
+from cadseg.models.training.batches import Batch, batch_of, batches
+from cadseg.models.training.crops import Crops
+from cadseg.models.training.processes import Share
 
 sys.path.append(str(Path(__file__).parent))
 
 import toy_training as toy
 
 if TYPE_CHECKING:
-    from cadseg.models.recipe import TrainConfig
+    from cadseg.models.training.recipe import TrainConfig
 
 ALONE = Share(0, 1, torch.device("cpu"))
 

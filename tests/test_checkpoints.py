@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cadseg.errors import CadsegError
-from cadseg.models.train import train
+from cadseg.models.training.train import train
 
 sys.path.append(str(Path(__file__).parent))
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from cadseg.pipeline import cli, run
-from cadseg.pipeline.progress import Progress
+from cadseg.pipeline.execution.progress import Progress
 
 sys.path.append(str(Path(__file__).parent))
 

@@ -9,8 +9,8 @@ import torch
 import zarr
 
 from cadseg.errors import ConfigError, VolumeError
-from cadseg.models import crops
-from cadseg.models.crops import Crops, DataConfig
+from cadseg.models.training import crops
+from cadseg.models.training.crops import Crops, DataConfig
 
 SHAPE = (9, 20, 30)
 IDS = np.arange(600, dtype=np.uint64) * (1 << 54)  # below 2**64, and no float tells neighbours

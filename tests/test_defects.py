@@ -10,8 +10,8 @@ import torch
 from no_changes import NOTHING, SOUND
 from numpy.testing import assert_array_equal as same
 
-from cadseg.models.augment import Plane, augment, centred, margin, sources_of, turned
-from cadseg.models.defects import Defects, Fold, blurred, drawn, spoil, struck
+from cadseg.models.training.augment import Plane, augment, centred, margin, sources_of, turned
+from cadseg.models.training.defects import Defects, Fold, blurred, drawn, spoil, struck
 
 DEPTH, WIDTH = 9, 40
 SEEDS = range(12)

@@ -13,8 +13,16 @@ from in_memory import numbered, whole_edges
 from scipy import ndimage
 
 from cadseg.blocks import Block, Grid, Roi, Zyx, open_sides, zyx
-from cadseg.edges import Edges, Faces, edges_of, faces_of, outer_faces, pairs_across, pairs_inside
-from cadseg.graph import from_edges, joined
+from cadseg.graph.cluster_graph import from_edges, joined
+from cadseg.graph.edges import (
+    Edges,
+    Faces,
+    edges_of,
+    faces_of,
+    outer_faces,
+    pairs_across,
+    pairs_inside,
+)
 
 Array = np.ndarray[Any, Any]
 FEW = settings(max_examples=30, deadline=None)

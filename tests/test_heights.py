@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cadseg.heights import DISTANCE_UNIT, HEIGHT_UNIT, halo, heights
+from cadseg.fragments.heights import DISTANCE_UNIT, HEIGHT_UNIT, halo, heights
 
 Array = np.ndarray[Any, Any]
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from cadseg.models.losses import (
+from cadseg.models.training.losses import (
     distillation_loss,
     grafting_loss,
     slice_loss,
     teacher_loss,
     wmse,
 )
-from cadseg.models.targets import targets_of
+from cadseg.models.training.targets import targets_of
 
 CROPS = [(2, 2, 5, 6), (1, 3, 4, 5), (2, 5, 5, 6), (1, 5, 4, 30), (2, 8, 1, 3)]
 Z_CHANNELS = {1: 0, 2: 3, 3: 6, 4: 9}

@@ -13,12 +13,13 @@ from pydantic import ValidationError
 
 from cadseg import config as configs
 from cadseg.errors import WeightsError
-from cadseg.models import losses, weights
+from cadseg.models import weights
 from cadseg.models.affinity import affinities
-from cadseg.models.objective import Objective, ObjectiveConfig
 from cadseg.models.student import Student, StudentConfig
-from cadseg.models.targets import targets_of
 from cadseg.models.teacher import Teacher, TeacherConfig
+from cadseg.models.training import losses
+from cadseg.models.training.objective import Objective, ObjectiveConfig
+from cadseg.models.training.targets import targets_of
 
 sys.path.append(str(Path(__file__).parent))
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from cadseg import volume
 from cadseg.blocks import Roi, Zyx
 from cadseg.pipeline.plan import plan
 from cadseg.pipeline.prepare import Job, prepare
 from cadseg.pipeline.run import How, execute
 from cadseg.pipeline.stages import steps_of
+from cadseg.storage import volume
 
 if TYPE_CHECKING:
     from pathlib import Path

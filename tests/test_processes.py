@@ -12,18 +12,18 @@ import torch
 
 from cadseg.errors import ConfigError
 from cadseg.models import weights
-from cadseg.models.batches import batch_of
-from cadseg.models.crops import Crops
-from cadseg.models.objective import Objective
-from cadseg.models.processes import Share, share
-from cadseg.models.train import adam_of, learning_rate
+from cadseg.models.training.batches import batch_of
+from cadseg.models.training.crops import Crops
+from cadseg.models.training.objective import Objective
+from cadseg.models.training.processes import Share, share
+from cadseg.models.training.train import adam_of, learning_rate
 
 sys.path.append(str(Path(__file__).parent))
 
 import toy_training as toy
 
 if TYPE_CHECKING:
-    from cadseg.models.recipe import TrainConfig
+    from cadseg.models.training.recipe import TrainConfig
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
 

@@ -10,8 +10,9 @@ import torch
 import yaml
 
 from cadseg.config import builtin_names
-from cadseg.models import recipe, weights
-from cadseg.models.recipe import TrainConfig
+from cadseg.models import weights
+from cadseg.models.training import recipe
+from cadseg.models.training.recipe import TrainConfig
 from cadseg.pipeline import cli
 
 sys.path.append(str(Path(__file__).parent))

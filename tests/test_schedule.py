@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 
 from cadseg.blocks import Grid, Roi
 from cadseg.errors import StageError
-from cadseg.pipeline import status, watch
-from cadseg.pipeline.attempt import LEAST, UNKNOWN, Pace
-from cadseg.pipeline.progress import Progress
-from cadseg.pipeline.schedule import check, geometry, run_steps
-from cadseg.pipeline.serial import needs, unfinished
+from cadseg.pipeline.execution import status, watch
+from cadseg.pipeline.execution.attempt import LEAST, UNKNOWN, Pace
+from cadseg.pipeline.execution.progress import Progress
+from cadseg.pipeline.execution.schedule import check, geometry, run_steps
+from cadseg.pipeline.execution.serial import needs, unfinished
 from cadseg.workers.store import Store
 
 HERE = Path(__file__).parent
@@ -34,7 +34,7 @@ sys.path.append(str(HERE))  # workers copy it
 import toy_run  # noqa: E402
 
 if TYPE_CHECKING:
-    from cadseg.pipeline.schedule import StepOutcome
+    from cadseg.pipeline.execution.schedule import StepOutcome
     from cadseg.workers.process import Step
 
 QUIET = Progress(quiet=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cadseg.scores import LARGEST_COUNT, at_least, half_bits, score, scores
+from cadseg.agglomeration.scores import LARGEST_COUNT, at_least, half_bits, score, scores
 
 DTYPES = ["uint8", "uint16", "uint32"]
 MANY = settings(max_examples=200, deadline=None)

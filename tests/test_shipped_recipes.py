@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cadseg import config as configs
-from cadseg.models import recipe
+from cadseg.models.training import recipe
 
 NAMES = configs.builtin_names(training=True)
 

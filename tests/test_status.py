@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cadseg.pipeline import status as statuses
-from cadseg.pipeline.progress import Progress, span, speed
-from cadseg.pipeline.schedule import run_steps
-from cadseg.pipeline.status import status
+from cadseg.pipeline.execution import status as statuses
+from cadseg.pipeline.execution.progress import Progress, span, speed
+from cadseg.pipeline.execution.schedule import run_steps
+from cadseg.pipeline.execution.status import status
 from cadseg.workers.store import Store
 
 sys.path.append(str(Path(__file__).parent))

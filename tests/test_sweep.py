@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cadseg import evaluate
 from cadseg.blocks import Roi
-from cadseg.curve import best
+from cadseg.evaluation import metrics
+from cadseg.evaluation.curve import best
 from cadseg.pipeline import run
 from cadseg.pipeline.cli.relabel import thresholds
 from cadseg.pipeline.sweep import sweep
@@ -76,7 +76,7 @@ def test_a_sweep_is_relabel_and_evaluate(
     assert [point.threshold for point in points] == [0.1, 0.35, 0.6, 0.8, 0.9]
     for point in points:
         run.relabel(out, point.threshold, real.HERE)
-        assert point.scores == evaluate.evaluate(str(out), truth, domain)
+        assert point.scores == metrics.evaluate(str(out), truth, domain)
     assert len({point.scores.voi_sum for point in points}) > 3
 
 
@@ -84,7 +84,7 @@ def test_the_command_scores_a_part(folder: Path) -> None:
     """`cadseg evaluate --roi` scores that box alone, and names a text that is none."""
     out, truth = folder / "o.zarr", f"{folder / 'truth.h5'}:labels"
     said = real.cadseg("evaluate", out, truth, "--json", "--roi", "1:6,5:30,20:47")
-    part = evaluate.evaluate(str(out), truth, Roi((1, 5, 20), (6, 30, 47)))
+    part = metrics.evaluate(str(out), truth, Roi((1, 5, 20), (6, 30, 47)))
     assert json.loads(said.out) == {"voi_sum": part.voi_sum, **asdict(part)}
     assert "accepted is z0:z1,y0:y1,x0:x1" in real.cadseg("evaluate", out, truth, "--roi", "3").err
 
@@ -97,7 +97,7 @@ def test_a_sweep_for_other_small_segments(folder: Path, tmp_path: Path) -> None:
     assert [point.scores for point in points] != [point.scores for point in before]
     for point in points:
         run.relabel(out, point.threshold, real.HERE, min_voxels=100)
-        assert point.scores == evaluate.evaluate(str(out), f"{truth}:labels")
+        assert point.scores == metrics.evaluate(str(out), f"{truth}:labels")
 
 
 def test_the_command_shows_writes_and_draws(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cadseg.models.targets import targets_of, without_borders
+from cadseg.models.training.targets import targets_of, without_borders
 
 # axis and offset of the twelve channels
 CHANNELS = [(0, 1), (1, 1), (2, 1), (0, 2), (1, 3), (2, 3)]

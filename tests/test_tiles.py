@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cadseg.blocks import Grid, Roi, Zyx
-from cadseg.tiles import STRIDE, Tile, inside, padded, tiles
+from cadseg.models.tiles import STRIDE, Tile, inside, padded, tiles
 
 FEW = settings(max_examples=60, deadline=None)
 sides = st.integers(1, 90)

@@ -15,7 +15,7 @@ import torch
 
 from cadseg.models import weights
 from cadseg.models.predict import predict_pairs
-from cadseg.models.train import learning_rate, train
+from cadseg.models.training.train import learning_rate, train
 
 sys.path.append(str(Path(__file__).parent))
 

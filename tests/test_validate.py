@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from cadseg import config as configs
 from cadseg.errors import ConfigError
+from cadseg.evaluation.in_memory import scores_at
 from cadseg.models.affinity import affinities
-from cadseg.models.losses import slice_loss
-from cadseg.models.targets import targets_of
-from cadseg.models.validate import ValidationConfig, Validator, loss, validated
-from cadseg.whole import scores_at
+from cadseg.models.training.losses import slice_loss
+from cadseg.models.training.targets import targets_of
+from cadseg.models.training.validate import ValidationConfig, Validator, loss, validated
 
 Array = np.ndarray[Any, Any]
 

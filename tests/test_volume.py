@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.storage import FsspecStore
 
-from cadseg import config, group, inputs, ome, shards, volume
+from cadseg import config
 from cadseg.blocks import Grid, Roi, zyx
 from cadseg.errors import ConfigError, OutputError, VolumeError
+from cadseg.storage import group, inputs, ome, shards, volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from cadseg import config
-from cadseg.pipeline.progress import Progress
-from cadseg.pipeline.schedule import run_steps
+from cadseg.pipeline.execution.progress import Progress
+from cadseg.pipeline.execution.schedule import run_steps
 from cadseg.workers.process import Step
 
 

@@ -17,8 +17,8 @@ import torch
 import yaml
 
 from cadseg import config as configs
-from cadseg.models.objective import Objective
-from cadseg.models.recipe import TrainConfig
+from cadseg.models.training.objective import Objective
+from cadseg.models.training.recipe import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from cadseg import graph, scores
-from cadseg.agglomerate import agglomerate
-from cadseg.edges import Edges, Faces, outer_faces
-from cadseg.spill import Workspace
+from cadseg.agglomeration import scores
+from cadseg.agglomeration.agglomerate import agglomerate
+from cadseg.graph import cluster_graph
+from cadseg.graph.edges import Edges, Faces, outer_faces
+from cadseg.storage.scratch import Workspace
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cadseg.blocks import Block, Zyx
-    from cadseg.graph import Graph
+    from cadseg.graph.cluster_graph import Graph
     from cadseg.workers.store import Store
 
 
@@ -43,15 +44,15 @@ def run(block: Block, store: Store) -> dict[str, int]:
 def _rows_of(block: Block, store: Store, space: Workspace) -> Graph:
     if block.level == 0:
         edges = Edges(**store.read_table("edges", 0, block.cell))
-        return graph.from_edges(edges, store.config.agglomerate.scoring)
+        return cluster_graph.from_edges(edges, store.config.agglomerate.scoring)
     children = store.grid.children(block.level, block.cell)
     columns = [functools.partial(_column, store, block.level - 1, cell) for cell in children]
-    return graph.joined_columns(columns, space)
+    return cluster_graph.joined_columns(columns, space)
 
 
 def _column(store: Store, level: int, cell: Zyx, name: str) -> np.ndarray[Any, Any]:
     """One column of the rows that a block has left."""
-    kind = "rows" if name in graph.ROW_COLUMNS else "bins"
+    kind = "rows" if name in cluster_graph.ROW_COLUMNS else "bins"
     return store.read_table(kind, level, cell, (name,))[name]
 
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cadseg import fragments, heights
 from cadseg.blocks import open_sides
-from cadseg.edges import pairs_inside
+from cadseg.fragments import climb, heights
+from cadseg.graph.edges import pairs_inside
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
-    from cadseg.fragments import Climb
+    from cadseg.fragments.climb import Climb
     from cadseg.workers.store import Store
 
 
@@ -51,7 +51,7 @@ def _climb(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> Clim
         first=tuple(read == domain for read, domain in begins)[-config.dimensions :],
     )
     mask = None if store.mask is None else store.mask.read(block.read) != 0
-    return fragments.climb(
+    return climb.climb(
         field, block.read, block.write, store.grid.shape, mask, dimensions=config.dimensions
     )
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg import merges, scores
-from cadseg.agglomerate import Merges
+from cadseg.agglomeration import merge_tree, scores
+from cadseg.agglomeration.agglomerate import Merges
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
-    from cadseg.fragments import Ids
+    from cadseg.fragments.climb import Ids
     from cadseg.workers.store import Store
 
 
@@ -28,10 +28,10 @@ def cut_of(block: Block, store: Store) -> tuple[Ids, Ids]:
         joins = store.read_table("joins", block.level, block.cell)
         known = store.read_table("ends", block.level, block.cell)["component"]
         above = _above(block, store, known)
-        return merges.completed((joins["fragment"], joins["component"]), above)
+        return merge_tree.completed((joins["fragment"], joins["component"]), above)
     rows = store.read_table("rows", block.level, block.cell, ("u", "v"))
     frozen = store.read_table("frozen", block.level, block.cell)["fragment"]
-    return merges.cut(
+    return merge_tree.cut(
         Merges(**store.read_table("merges", block.level, block.cell)),
         _above(block, store, np.concatenate((rows["u"], rows["v"], frozen))),
         threshold=scores.at_least(store.config.segment.threshold, store.affinity_dtype),

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cadseg.blocks import Block, Roi, open_sides, zyx
-from cadseg.edges import Pairs, edges_of, faces_of, pairs_across
-from cadseg.workers.settle import names_of
+from cadseg.graph.edges import Pairs, edges_of, faces_of, pairs_across
+from cadseg.workers.resolve_down import names_of
 
 if TYPE_CHECKING:
     from cadseg.blocks import Zyx
-    from cadseg.edges import Numbers
-    from cadseg.fragments import Ids
+    from cadseg.fragments.climb import Ids
+    from cadseg.graph.edges import Numbers
     from cadseg.workers.store import Store
 
 

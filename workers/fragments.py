@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cadseg.workers.settle import names_of
+from cadseg.workers.resolve_down import names_of
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block

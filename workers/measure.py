@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cadseg import segments
+from cadseg.agglomeration import segment_table
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
-    from cadseg.tables import Table
+    from cadseg.storage.tables import Table
     from cadseg.workers.store import Store
 
 
@@ -16,12 +16,12 @@ def run(block: Block, store: Store) -> dict[str, int]:
     """Write the tables `segments` and `parts` of the block."""
     children = store.grid.children(block.level, block.cell)
     parts = [store.read_table("parts", block.level - 1, cell) for cell in children]
-    return write(block, store, segments.joined(parts))
+    return write(block, store, segment_table.joined(parts))
 
 
 def write(block: Block, store: Store, rows: Table) -> dict[str, int]:
     """Write complete rows as `segments`, those that go up a level as `parts`."""
-    complete = segments.complete(rows, block.write, store.grid.domain)
+    complete = segment_table.complete(rows, block.write, store.grid.domain)
     for kind, some in (("segments", complete), ("parts", ~complete)):
         store.write_table(kind, block, {name: column[some] for name, column in rows.items()})
     return {"segments": int(complete.sum())}

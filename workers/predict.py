@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cadseg import inputs
 from cadseg.blocks import Block, Roi
 from cadseg.models import weights
 from cadseg.models.predict import Predictor
-from cadseg.tiles import Tile, inside, padded, tiles
+from cadseg.models.tiles import Tile, inside, padded, tiles
+from cadseg.storage import inputs
 
 if TYPE_CHECKING:
     from cadseg.workers.store import Store

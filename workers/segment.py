@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cadseg.fragments import lookup
-from cadseg.segments import measured
+from cadseg.agglomeration.segment_table import measured
+from cadseg.renaming import lookup
 from cadseg.workers.cut import cut_of
 from cadseg.workers.measure import write
-from cadseg.workers.settle import names_of
+from cadseg.workers.resolve_down import names_of
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block

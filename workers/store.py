@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cadseg import config as configs
-from cadseg import inputs, tables, volume
 from cadseg.blocks import Block, Grid, Roi, Zyx, zyx
+from cadseg.storage import inputs, tables, volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from cadseg.config import Config
-    from cadseg.tables import Table
+    from cadseg.storage.tables import Table
 
 RUN_FILE = "run.json"
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg import scores, waterz_engine
-from cadseg.agglomerate import Merges
-from cadseg.edges import Edges
-from cadseg.waterz_engine import Contacts
+from cadseg.agglomeration import scores, waterz
+from cadseg.agglomeration.agglomerate import Merges
+from cadseg.agglomeration.waterz import Contacts
+from cadseg.graph.edges import Edges
 from cadseg.workers.agglomerate import frozen_in
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write the tables `merges`, `rows` and `frozen` of the block."""
     parts = _parts(block, store)
-    forest = waterz_engine.forest(parts, scores.half_bits(store.affinity_dtype))
+    forest = waterz.forest(parts, scores.half_bits(store.affinity_dtype))
     nothing = Merges(*(np.empty(0, np.uint64) for _ in range(6)))
     at_top = block.level == store.grid.top
     merges, left = (forest, nothing) if at_top else (nothing, forest)
@@ -48,7 +48,7 @@ def _parts(block: Block, store: Store) -> list[Contacts]:
 
 def _contacts(block: Block, store: Store) -> Contacts:
     config = store.config.agglomerate
-    return waterz_engine.agglomerate(
+    return waterz.agglomerate(
         store.read_affinities(block.read),
         store.read("fragments", block.read),
         Edges(**store.read_table("edges", 0, block.cell)),

@@ -18,7 +18,7 @@ from cadseg.pipeline.cli.options import pairs
 def command(segmentation: str, ground_truth: str, roi: str | None, as_json: bool) -> None:
     """Score SEGMENTATION against GROUND_TRUTH, a Zarr array or FILE.h5:DATASET, block by block."""
     from cadseg.blocks import Roi, zyx
-    from cadseg.evaluate import evaluate
+    from cadseg.evaluation.metrics import evaluate
 
     box = None if roi is None else Roi(*map(zyx, zip(*pairs(roi), strict=True)))
     scores = evaluate(segmentation, ground_truth, box)

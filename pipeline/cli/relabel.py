@@ -76,7 +76,7 @@ def _sweep(
     plot: Path | None,
     table: Path | None,
 ) -> None:
-    from cadseg.curve import best
+    from cadseg.evaluation.curve import best
     from cadseg.pipeline.sweep import sweep
 
     points = sweep(out, at, truth, min_voxels=min_voxels, plot=plot, table=table)

@@ -11,9 +11,9 @@ import click
 @click.argument("out", type=click.Path(path_type=Path))
 def command(out: Path) -> None:
     """Show how far the run in OUT is: blocks, speed, time left, the last errors."""
+    from cadseg.pipeline.execution.status import status
     from cadseg.pipeline.run import opened
     from cadseg.pipeline.stages import steps_of
-    from cadseg.pipeline.status import status
 
     steps = status(out, steps_of(opened(out)))
     click.echo(f"{'step':<16}{'done':>8}{'failed':>8}{'left':>8}{'Mvoxel/s':>10}  time left")

@@ -19,7 +19,7 @@ def command(config: str, out: Path, sets: tuple[str, ...], resume: bool) -> None
 
     On several GPUs: torchrun --nproc-per-node 4 --no-python cadseg train ...
     """
-    from cadseg.models import recipe
-    from cadseg.models.train import train
+    from cadseg.models.training import recipe
+    from cadseg.models.training.train import train
 
     train(recipe.load(config, sets), out, resume=resume)

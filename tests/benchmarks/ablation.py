@@ -200,8 +200,8 @@ def _legend(seeds: int) -> str:
 
 def _train(path: Path) -> str | None:
     """As `cadseg train PATH --out FOLDER --resume`, in a worker; the sentence if it failed."""
-    from cadseg.models import recipe
-    from cadseg.models.train import train
+    from cadseg.models.training import recipe
+    from cadseg.models.training.train import train
 
     folder = path.with_suffix("")
     with path.with_suffix(".log").open("a") as log, redirect_stdout(log):

@@ -14,9 +14,9 @@ import time
 
 import numpy as np
 
-from cadseg import scores
-from cadseg.agglomerate import agglomerate
-from cadseg.graph import Graph
+from cadseg.agglomeration import scores
+from cadseg.agglomeration.agglomerate import agglomerate
+from cadseg.graph.cluster_graph import Graph
 
 STEPS = ((0, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1))
 """To the neighbours with larger numbers, in ascending order."""

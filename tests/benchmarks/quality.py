@@ -13,11 +13,11 @@ from pathlib import Path
 
 import h5py
 
-from cadseg import volume
 from cadseg.blocks import Roi
-from cadseg.evaluate import contingency, scores
-from cadseg.pipeline.progress import Progress
+from cadseg.evaluation.metrics import contingency, scores
+from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.run import How, predict, relabel
+from cadseg.storage import volume
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "snemi3d_ac4" / "train.h5"
 THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)

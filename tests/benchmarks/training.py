@@ -21,15 +21,16 @@ from multiprocessing import get_context
 import torch
 from torch.nn import functional as F
 
-from cadseg.models import memory, recipe
+from cadseg.models import memory
 from cadseg.models.affinity import OFFSETS
-from cadseg.models.batches import batch_of, batches
-from cadseg.models.crops import Crops
-from cadseg.models.losses import distillation_loss, slice_loss, teacher_loss
-from cadseg.models.objective import Objective
-from cadseg.models.processes import share
-from cadseg.models.targets import targets_of
-from cadseg.models.train import adam_of
+from cadseg.models.training import recipe
+from cadseg.models.training.batches import batch_of, batches
+from cadseg.models.training.crops import Crops
+from cadseg.models.training.losses import distillation_loss, slice_loss, teacher_loss
+from cadseg.models.training.objective import Objective
+from cadseg.models.training.processes import share
+from cadseg.models.training.targets import targets_of
+from cadseg.models.training.train import adam_of
 
 
 def main() -> None:
@@ -75,7 +76,7 @@ def _wait(config):  # type: ignore[no-untyped-def]
 
 
 def _quick(config, ours):  # type: ignore[no-untyped-def]
-    """Steps as `cadseg.models.train` takes them."""
+    """Steps as `cadseg.models.training.train` takes them."""
     memory.keep_freed()
     objective = Objective(config.objective, config.precision).to(ours.device).train()
     adam = adam_of(objective, config)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cadseg import config as configs
-from cadseg import graph
 from cadseg.blocks import Block, Grid, Roi, Zyx
-from cadseg.edges import Edges, edges_of, pairs_inside
+from cadseg.graph import cluster_graph
+from cadseg.graph.edges import Edges, edges_of, pairs_inside
 from cadseg.pipeline.stages import steps_of
 from cadseg.workers.climb import rim
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
-    from cadseg.tables import Table
+    from cadseg.storage.tables import Table
 
 
 class MemoryStore(Store):
@@ -107,7 +107,9 @@ class MemoryStore(Store):
     def edges(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
         """Rows (u, v, sum, count, max) of the graph, sorted, those of all blocks joined."""
         tables = [table for (kind, *_), table in self.tables.items() if kind == "edges"]
-        rows = graph.joined([graph.from_edges(Edges(**table), "median") for table in tables])
+        rows = cluster_graph.joined(
+            [cluster_graph.from_edges(Edges(**table), "median") for table in tables]
+        )
         return np.stack([rows.u, rows.v, rows.sum, rows.count, rows.bin.astype(np.uint64)], 1)
 
     def merges(self) -> np.ndarray[Any, np.dtype[np.uint64]]:

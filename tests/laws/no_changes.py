@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cadseg.models.augment import AugmentConfig
-from cadseg.models.defects import DefectsConfig
+from cadseg.models.training.augment import AugmentConfig
+from cadseg.models.training.defects import DefectsConfig
 
 SOUND = DefectsConfig(
     most=2,

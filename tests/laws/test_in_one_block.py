@@ -14,8 +14,8 @@ from in_memory import MemoryStore
 
 from cadseg import config as configs
 from cadseg.errors import ConfigError, VolumeError
-from cadseg.evaluate import Scores, contingency, scores
-from cadseg.whole import scores_at
+from cadseg.evaluation.in_memory import scores_at
+from cadseg.evaluation.metrics import Scores, contingency, scores
 
 Array = np.ndarray[Any, Any]
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import zarr
 
-from cadseg import tables, volume
 from cadseg.blocks import Roi, zyx
-from cadseg.pipeline.progress import Progress
+from cadseg.pipeline.execution.progress import Progress
+from cadseg.pipeline.execution.schedule import run_steps
 from cadseg.pipeline.run import How, segment
-from cadseg.pipeline.schedule import run_steps
 from cadseg.pipeline.stages import steps_of
+from cadseg.storage import tables, volume
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import zarr
 
 from cadseg.models import weights
 from cadseg.pipeline import run
-from cadseg.pipeline.progress import Progress
+from cadseg.pipeline.execution.progress import Progress
 
 sys.path.append(str(Path(__file__).parents[1]))
 

@@ -122,5 +122,5 @@ def test_a_small_segment_joins_what_it_touches() -> None:
     store.tables["exits", 0, cell] = dict.fromkeys(("exit", "top"), nothing)
     store.tables["rows", 0, cell] = dict.fromkeys(("u", "v", "key_u", "key_v"), nothing)
     store.tables["frozen", 0, cell] = {"fragment": nothing}
-    found = store.run_all(first="weigh-0").arrays["segmentation/0"]
+    found = store.run_all(first="absorb_small-0").arrays["segmentation/0"]
     assert found.ravel().tolist() == [1] * 20 + [21] * 22

@@ -15,9 +15,11 @@ import pytest
 import waterz
 from in_memory import MemoryStore, whole_edges
 
-from cadseg import evaluate, graph, scores
-from cadseg.agglomerate import agglomerate
-from cadseg.merges import cut, relabelled
+from cadseg.agglomeration import scores
+from cadseg.agglomeration.agglomerate import agglomerate
+from cadseg.agglomeration.merge_tree import cut, relabelled
+from cadseg.evaluation import metrics
+from cadseg.graph import cluster_graph
 
 Array = np.ndarray[Any, Any]
 
@@ -42,7 +44,7 @@ def by_waterz(affinities: Array, ids: Array, scoring: str, threshold: float) -> 
 def by_us(affinities: Array, ids: Array, scoring: str, lowest: list[int]) -> list[Array]:
     """Segments of the fragments `ids` at several scores, by one tree of ours."""
     half = scores.half_bits(affinities.dtype)
-    rows = graph.from_edges(whole_edges(affinities, ids), scoring)
+    rows = cluster_graph.from_edges(whole_edges(affinities, ids), scoring)
     none = np.empty(0, np.uint64)
     tree, _ = agglomerate(rows, none, floor=0, half=half, median=scoring == "median")
     return [relabelled(ids, cut(tree, (none, none), threshold=t, half=half)) for t in lowest]
@@ -136,7 +138,7 @@ def test_without_ties_the_median_is_waterz(part: Array, ids: Array) -> None:
 
 def apart(one: Array, other: Array) -> float:
     """VOI of two segmentations, in bits."""
-    found = evaluate.scores(evaluate.contingency(one, other))
+    found = metrics.scores(metrics.contingency(one, other))
     return found.voi_split + found.voi_merge
 
 
@@ -169,7 +171,7 @@ def test_with_ties_the_tree_is_the_literal_one(part: Array, ids: Array, scoring:
     half = scores.half_bits(np.uint8)
     few = part // 32 * 32  # eight levels
     edges = whole_edges(few, ids)
-    rows = graph.from_edges(edges, scoring)
+    rows = cluster_graph.from_edges(edges, scoring)
     none = np.empty(0, np.uint64)
     tree, left = agglomerate(rows, none, floor=0, half=half, median=scoring == "median")
     columns = zip(*(getattr(edges, name).tolist() for name in vars(edges)), strict=True)

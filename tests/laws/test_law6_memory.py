@@ -14,12 +14,12 @@ import pytest
 from in_memory import MemoryStore
 from scipy import ndimage
 
-from cadseg import group, tables, volume
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.pipeline.plan import plan
 from cadseg.pipeline.prepare import Job, prepare
 from cadseg.pipeline.run import _create_arrays
-from cadseg.spill import Workspace
+from cadseg.storage import group, tables, volume
+from cadseg.storage.scratch import Workspace
 from cadseg.workers.store import RUN_FILE
 
 Array = np.ndarray[Any, Any]
@@ -159,7 +159,7 @@ def test_beyond_its_budget_an_array_takes_no_memory(
     code = f"""
 import pathlib, resource
 import numpy as np
-from cadseg.spill import Workspace
+from cadseg.storage.scratch import Workspace
 with open("/proc/self/statm") as file:
     data = int(file.read().split()[5]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_DATA, (data + 200_000_000,) * 2)

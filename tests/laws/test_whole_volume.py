@@ -10,7 +10,7 @@ import pytest
 import waterz
 from in_memory import MemoryStore
 
-from cadseg import evaluate
+from cadseg.evaluation import metrics
 from cadseg.models import weights
 from cadseg.models.predict import Predictor
 
@@ -86,5 +86,5 @@ def by_waterz(affinities: Array, numbers: Array, scoring: str) -> Array:
 
 def apart(one: Array, other: Array) -> float:
     """VOI of two segmentations, in bits."""
-    found = evaluate.scores(evaluate.contingency(one, other))
+    found = metrics.scores(metrics.contingency(one, other))
     return found.voi_split + found.voi_merge

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import h5py
 
 from beside import ours, peers, volumes, waterz_peer
-from cadseg import volume
 from cadseg.blocks import Roi, zyx
-from cadseg.evaluate import contingency, scores
-from cadseg.pipeline.progress import Progress
+from cadseg.evaluation.metrics import contingency, scores
+from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.run import How, relabel
+from cadseg.storage import volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

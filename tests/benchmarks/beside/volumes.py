@@ -13,10 +13,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cadseg import volume
 from cadseg.blocks import Grid, Roi, Zyx, zyx
 from cadseg.models import weights
 from cadseg.models.predict import Predictor
+from cadseg.storage import volume
 
 Array = np.ndarray[Any, Any]
 

@@ -16,8 +16,8 @@ import mahotas
 import numpy as np
 import waterz
 
-from cadseg import volume
 from cadseg.blocks import Roi
+from cadseg.storage import volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

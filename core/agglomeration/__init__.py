@@ -1,0 +1,1 @@
+"""Rows of the graph → the merge tree, and its cuts."""

@@ -1,0 +1,99 @@
+"""Segments as rows of a table: how large, where, of how many fragments.
+
+``segment``: its id; ``voxels``; ``z0 y0 x0 z1 y1 x1``: the half-open box around it, in voxels of
+the volume; ``fragments``. Rows are sorted by segment; 0 has none.
+
+Rows of the parts of a segment that lie in different blocks add up: a fragment counts where its top
+voxel lies, whose place in the volume is its id. A segment is connected, so one of which no part
+touches an open side of a block lies in the block as a whole: its row is *complete*.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numba as nb
+import numpy as np
+
+from cadseg.blocks import Roi, Zyx, open_sides
+from cadseg.fragments.climb import within
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cadseg.storage.tables import Table
+
+Ids = np.ndarray[Any, np.dtype[np.uint64]]
+Numbers = np.ndarray[Any, np.dtype[np.uint32]]
+
+LOWER, UPPER = ("z0", "y0", "x0"), ("z1", "y1", "x1")
+VALUES = ("voxels", *LOWER, *UPPER, "fragments")  # int64, so that differences can be negative
+JOINED: dict[str, np.ufunc] = {
+    "voxels": np.add,
+    **dict.fromkeys(LOWER, np.minimum),
+    **dict.fromkeys(UPPER, np.maximum),
+    "fragments": np.add,
+}
+
+
+def measured(numbers: Numbers, fragments: Ids, segments: Ids, write: Roi, shape: Zyx) -> Table:
+    """Rows of the segments of a block.
+
+    Args:
+        numbers: [z, y, x] uint32 of its basins, 0 for none.
+        fragments: uint64 by number, that which the basin is part of; 0 for 0.
+        segments: uint64 by number, that which the fragment became; 0 for 0.
+        write: box of the block.
+        shape: of the whole volume.
+    """
+    values = _measured(numbers, fragments.size)
+    values[:, 1:4] += write.begin
+    values[:, 4:7] += write.begin
+    ids, first = np.unique(fragments, return_index=True)  # basins can be parts of one fragment
+    values[first, 7] = (ids != 0) & within(ids, write, shape)
+    here = np.flatnonzero(values[:, 0])
+    columns = zip(VALUES, values[here].T, strict=True)
+    return joined([{"segment": segments[here]} | dict(columns)])
+
+
+def joined(parts: Sequence[Table]) -> Table:
+    """Rows of several blocks, those of one segment joined."""
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(columns["segment"], kind="stable")
+    segment = columns["segment"][order]
+    begin = np.flatnonzero(np.diff(segment, prepend=np.uint64(0)))
+    table = {"segment": segment[begin]}
+    return table | {name: add.reduceat(columns[name][order], begin) for name, add in JOINED.items()}
+
+
+def complete(table: Table, write: Roi, domain: Roi) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which rows of the block `write` are complete."""
+    inside = np.ones(table["segment"].size, np.bool_)
+    for axis, side in open_sides(write, domain):
+        column, edge = (UPPER, write.end) if side else (LOWER, write.begin)
+        inside &= table[column[axis]] != edge[axis]
+    return inside
+
+
+@nb.njit(nogil=True, cache=True)
+def _measured(numbers, size):  # type: ignore[no-untyped-def]
+    """Voxels of each number, the box around them, and room for one value more."""
+    nz, ny, nx = numbers.shape
+    values = np.zeros((size, 8), np.int64)
+    for z in range(nz):
+        for y in range(ny):
+            x = 0
+            while x < nx:
+                number, begin = numbers[z, y, x], x
+                while x < nx and numbers[z, y, x] == number:
+                    x += 1
+                if number == 0:
+                    continue
+                own = values[number]
+                if own[0] == 0:
+                    own[1], own[2], own[3] = z, y, begin
+                own[0] += x - begin
+                own[2] = min(own[2], y)
+                own[3] = min(own[3], begin)
+                own[4], own[5], own[6] = z + 1, max(own[5], y + 1), max(own[6], x)
+    return values

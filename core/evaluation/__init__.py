@@ -1,0 +1,1 @@
+"""How good a segmentation is, as numbers and as pictures."""

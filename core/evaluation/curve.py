@@ -1,0 +1,90 @@
+"""Scores by threshold, for the price of one look at the voxels.
+
+How many voxels each pair of fragment and true neuron has is counted once. After that a threshold
+only brings fragments together: from the highest to the lowest, the merges between one threshold and
+the next join rows of these counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cadseg.agglomeration import merge_tree, scores
+from cadseg.evaluation import metrics
+from cadseg.renaming import lookup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cadseg.agglomeration.agglomerate import Merges
+    from cadseg.evaluation.metrics import Counts, Scores
+    from cadseg.fragments.climb import Ids
+
+SCORES = ("threshold", "voi_split", "voi_merge", "voi_sum", "arand")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A threshold, and the scores of the segmentation that it gives."""
+
+    threshold: float
+    scores: Scores
+
+    @property
+    def row(self) -> tuple[float, ...]:
+        """What `SCORES` name."""
+        values = {"threshold": self.threshold, "voi_sum": self.scores.voi_sum}
+        values |= asdict(self.scores)
+        return tuple(values[name] for name in SCORES)
+
+
+def curve(
+    tree: Merges, counts: Counts, thresholds: Sequence[float], *, dtype: Any, min_voxels: int
+) -> list[Point]:
+    """Scores at all `thresholds`, each once, lowest first.
+
+    Args:
+        tree: all merges; what one builds on stands before it.
+        counts: of the fragments, all of them.
+        thresholds: none below the floor of the tree.
+        dtype: of the affinities.
+        min_voxels: segments smaller than this merge at every threshold.
+    """
+    rising = _rising(tree, counts, dtype, min_voxels)
+    del tree  # larger than what is made of it
+    falling = sorted(set(thresholds), reverse=True)
+    floors = (scores.at_least(threshold, dtype) for threshold in falling)
+    cuts = map(metrics.scores, _cuts(*rising, counts, floors))
+    return [Point(*pair) for pair in zip(falling, cuts, strict=True)][::-1]
+
+
+def best(points: Sequence[Point]) -> Point:
+    """The point with the lowest sum of VOI; of equal ones the highest threshold."""
+    return min(points, key=lambda point: (point.scores.voi_sum, -point.threshold))
+
+
+def _cuts(score: Ids, u: Ids, v: Ids, counts: Counts, falling: Iterable[int]) -> Iterator[Counts]:
+    """The counts when all merges of a score, and those above it, hold."""
+    end = score.size
+    for floor in falling:
+        begin = int(np.searchsorted(score, np.uint64(floor)))
+        joins = merge_tree.components(u[begin:end], v[begin:end])
+        u, v = lookup(u[:begin], *joins), lookup(v[:begin], *joins)
+        counts = metrics.renamed(counts, *joins)
+        yield counts
+        end = begin
+
+
+def _rising(tree: Merges, counts: Counts, dtype: Any, min_voxels: int) -> tuple[Ids, Ids, Ids]:
+    """Scores of all merges, lowest first, and their contacts; small sides merge above all."""
+    score = scores.scores(tree.sum, tree.count, scores.half_bits(dtype))
+    if min_voxels:
+        fragments, begin = np.unique(counts.segment, return_index=True)
+        voxels = np.add.reduceat(counts.voxels, begin)
+        smaller = merge_tree.smaller_sides(tree, fragments, voxels)
+        score[smaller < min_voxels] = np.iinfo(np.uint64).max
+    order = np.argsort(score)
+    return score[order], tree.key_u[order], tree.key_v[order]

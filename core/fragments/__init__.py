@@ -1,0 +1,1 @@
+"""Affinities → heights → fragments: basins of a climb, block by block."""

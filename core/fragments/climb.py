@@ -1,0 +1,111 @@
+"""Fragments: the basins of a climb over the heights, section by section or through them.
+
+Every voxel points to the best of itself and its neighbours, by (height, global linear index): the
+eight in its section, or in three dimensions all twenty-six. Basins are the trees of these pointers,
+and a fragment's id is the global linear index of its top voxel in the *full* volume, plus one. 0 is
+background: masked voxels, to which no pointer leads.
+
+A pointer is local, a path is not: `climb` labels each voxel of a block with its top, or with the
+voxel through which its path leaves the block. `exits` are such voxels outside; an `entry` is a
+voxel of the block through which a path of a neighbouring block comes in, with the label that it has
+here. `cadseg.renaming.follow` joins blocks: it sends exits along the entries of the blocks that
+they lead into. Exits and entries are tables of ids (uint64), sorted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cadseg.blocks import Roi, Zyx, open_sides
+from cadseg.fragments.pointers import NOWHERE, traced
+
+Ids = np.ndarray[Any, np.dtype[np.uint64]]
+Labels = np.ndarray[Any, np.dtype[np.uint32]]
+
+REACH = 2
+"""Voxels beyond a block, along the axes of the climb, whose heights decide labels and entries."""
+
+
+@dataclass(frozen=True)
+class Climb:
+    """What climbing in one block finds.
+
+    Attributes:
+        labels: [z, y, x] uint32; 0 is background, and k stands for `ids[k - 1]`.
+        ids: of the voxels at which paths end or leave, in the order of the first path.
+        exits: voxels outside at which paths arrive.
+        entries: voxels of the block at which paths arrive from outside.
+        entry_labels: where paths from there end or leave, as ids.
+    """
+
+    labels: Labels
+    ids: Ids
+    exits: Ids
+    entries: Ids
+    entry_labels: Ids
+
+
+def climb(
+    heights: np.ndarray[Any, np.dtype[np.int32]],
+    read: Roi,
+    write: Roi,
+    shape: Zyx,
+    mask: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
+    *,
+    dimensions: int = 2,
+) -> Climb:
+    """Climb in the block `write` of a volume of `shape`.
+
+    Args:
+        heights: [z, y, x] int32 of `read`, which reaches REACH voxels beyond `write` along the axes
+            of the climb, or to the domain's border.
+        read: box of `heights`.
+        write: box of the block.
+        shape: of the full volume; gives the ids.
+        mask: [z, y, x] of `read`, False where the fragment is 0; None: nowhere.
+        dimensions: 2 to climb in sections, 3 through them.
+    """
+    if mask is not None:
+        heights = np.where(mask, heights, NOWHERE)
+    reach = (REACH if dimensions == 3 else 0, REACH, REACH)
+    near = write.grown(reach, reach).clipped(read)
+    labels, ids, entries = traced(
+        heights[near.slices(read.begin)],
+        np.array(near.begin, np.int64) - np.array(write.begin, np.int64) + np.array(reach),
+        np.array(write.begin, np.int64),
+        np.array(write.shape, np.int64),
+        np.array(shape, np.int64),
+        dimensions == 3,
+    )
+    entries = np.unique(entries)
+    z, y, x = coordinates(entries, shape)
+    inside = labels[z - write.begin[0], y - write.begin[1], x - write.begin[2]]
+    exits = np.sort(ids[~within(ids, write, shape)])
+    return Climb(labels, ids, exits, entries, ids[inside - np.uint32(1)])
+
+
+def coordinates(ids: Ids, shape: Zyx) -> tuple[Any, Any, Any]:
+    """The voxels, z y x, of ids in a volume of `shape`."""
+    index = (ids - np.uint64(1)).astype(np.int64)
+    yx = shape[1] * shape[2]
+    return index // yx, index % yx // shape[2], index % shape[2]
+
+
+def within(ids: Ids, roi: Roi, shape: Zyx) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which of the ids' voxels lie in `roi`."""
+    inside = np.ones(ids.shape, np.bool_)
+    for axis, at in enumerate(coordinates(ids, shape)):
+        inside &= (at >= roi.begin[axis]) & (at < roi.end[axis])
+    return inside
+
+
+def on_faces(ids: Ids, roi: Roi, domain: Roi, shape: Zyx) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which of the ids' voxels, all in `roi`, lie on a face of it beyond which `domain` goes on."""
+    found = np.zeros(ids.shape, np.bool_)
+    places = coordinates(ids, shape)
+    for axis, side in open_sides(roi, domain):
+        found |= places[axis] == (roi.end[axis] - 1 if side else roi.begin[axis])
+    return found

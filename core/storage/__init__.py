@@ -1,0 +1,1 @@
+"""Bytes: volumes that are read, a run's arrays and tables, and where they lie."""

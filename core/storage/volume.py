@@ -1,0 +1,322 @@
+"""Volumes: the arrays that a run reads and writes. The only file that opens zarr.
+
+A volume has the axes z, y, x, or c, z, y, x: channels first. What a user hands in is a Zarr array
+(format 2 or 3) or an OME-Zarr image (its full resolution), in a local folder or at any URL that
+fsspec opens; further leading axes of length 1 are left out. It is read exactly: a box that leaves
+the volume is our error, a missing chunk holds the fill value, a chunk that cannot be decoded is a
+`VolumeError` that names it.
+
+What a run writes lies in one Zarr 3 group, an array per stage. One shard, one file, one block: a
+write replaces whole files and reads nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+import zarr.errors
+from zarr.storage import FsspecStore, LocalStore
+
+from cadseg.blocks import Roi, Zyx, zyx
+from cadseg.errors import VolumeError
+from cadseg.storage import damage, group, ome, shards, tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from zarr.abc.store import Store
+
+    from cadseg.storage.ome import Geometry, Size
+
+Array = np.ndarray[Any, Any]
+
+ACCEPTED = "a Zarr array or an OME-Zarr image, in a folder or at a URL"
+SAMPLES = 16  # boxes that a fingerprint reads
+SAMPLE_LENGTH = 64  # voxels per axis of such a box, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An array that can be read.
+
+    Attributes:
+        url: where it lies, as it was named; the start of every error about it.
+        geometry: size of a voxel and place of the first corner; None where metadata says nothing.
+    """
+
+    url: str
+    geometry: Geometry | None
+    _array: zarr.Array[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(z, y, x), or (c, z, y, x)."""
+        return tuple(self._array.shape[self._dropped :])
+
+    @property
+    def extent(self) -> Zyx:
+        """Voxels along z, y, x."""
+        return zyx(self._array.shape[-3:])
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Shape of what is compressed in one piece, over the same axes as `shape`."""
+        return tuple(self._array.chunks[self._dropped :])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of what `read` returns."""
+        return np.dtype(self._array.dtype).newbyteorder("=")
+
+    @property
+    def voxel_size_nm(self) -> Size | None:
+        """Size of a voxel, z y x."""
+        return None if self.geometry is None else self.geometry.voxel_size_nm
+
+    @property
+    def offset_nm(self) -> Size:
+        """Place of the first corner in the world, z y x."""
+        return ome.ORIGIN if self.geometry is None else self.geometry.offset_nm
+
+    def read(self, roi: Roi) -> Array:
+        """Voxels of `roi`, [z, y, x] or [c, z, y, x] with all channels.
+
+        Raises:
+            VolumeError: a chunk cannot be decoded.
+        """
+        assert Roi((0, 0, 0), self.extent).contains(roi), f"{roi} leaves {self.url}"
+        lead = [0] * self._dropped + [slice(None)] * (len(self.shape) - 3)
+        box = (*lead, *roi.slices())
+        damage.check_emptied(self.url, self._array, box)
+        try:
+            data = np.asarray(self._array[box])
+        except Exception as error:  # codecs and file systems each raise their own
+            damage.check_decodable(self.url, self._array, box)
+            reason = damage.reason(error)
+            raise VolumeError(f"volume {self.url}: cannot read {roi} ({reason})") from error
+        return np.ascontiguousarray(data, self.dtype)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the volume is, as plain data: equal for equal volumes, wherever they lie.
+
+        Reads a few small boxes, whatever the size of the volume.
+        """
+        digest = hashlib.sha256()
+        for roi in self._samples():
+            digest.update(self.read(roi).tobytes())
+        return {
+            "shape": list(self.shape),
+            "dtype": str(self.dtype),
+            "chunks": list(self.chunks),
+            "fill_value": str(self._array.fill_value),
+            "voxel_size_nm": None if self.voxel_size_nm is None else list(self.voxel_size_nm),
+            "samples": digest.hexdigest(),
+        }
+
+    @property
+    def _dropped(self) -> int:
+        lead = self._array.shape[:-3]
+        return len(lead) - len(list(itertools.dropwhile(lambda n: n == 1, lead)))
+
+    def _samples(self) -> Iterator[Roi]:
+        """Boxes spread evenly over the volume's chunks."""
+        chunk = zyx(self.chunks[-3:])
+        counts = [-(-n // c) for n, c in zip(self.extent, chunk, strict=True)]
+        total = math.prod(counts)
+        for place in sorted({(2 * i + 1) * total // (2 * SAMPLES) for i in range(SAMPLES)}):
+            cell = np.unravel_index(place, counts)
+            begin = zyx(i * c for i, c in zip(cell, chunk, strict=True))
+            length = zyx(min(c, SAMPLE_LENGTH) for c in chunk)
+            end = zyx(b + n for b, n in zip(begin, length, strict=True))
+            yield Roi(begin, end).clipped(Roi((0, 0, 0), self.extent))
+
+
+@dataclass(frozen=True, eq=False)
+class OutputArray:
+    """An array of a run: read like any volume, written by whole shards."""
+
+    folder: Path
+    volume: Volume
+    shard: tuple[int, ...]
+
+    def read(self, roi: Roi) -> Array:
+        """Voxels of `roi`; leading axes come whole.
+
+        Raises:
+            VolumeError: a chunk cannot be decoded.
+        """
+        volume, shard = self.volume, zyx(self.shard[-3:])
+        lead = [slice(0, n) for n in volume.shape[:-3]]
+        out = np.empty((*volume.shape[:-3], *roi.shape), volume.dtype)
+        try:
+            for cell, voxels in shards.touched(roi, shard):
+                box = (*lead, *voxels.slices(zyx(c * n for c, n in zip(cell, shard, strict=True))))
+                part = out[(..., *voxels.slices(roi.begin))]
+                shards.decode(self._path(cell), box, part, volume.chunks, self.shard)
+        except Exception:  # a damaged file, in many ways: zarr's reader finds out which chunk
+            return volume.read(roi)
+        return out
+
+    def write(self, cover: Roi, data: Array, names: Array | None = None) -> int:
+        """Replace the shards that make up `cover`, each as one file; returns their checksum.
+
+        Args:
+            cover: whole shards, clipped to the volume.
+            data: all voxels of `cover`, in the array's own type; or numbers of what they are.
+            names: by number, what is written; 0 for 0.
+        """
+        checksum = 0
+        volume = self.volume
+        lead = volume.shape[:-3]
+        dtype = (data if names is None else names).dtype
+        assert dtype == volume.dtype, f"{self.folder}: {dtype} is not {volume.dtype}"
+        assert data.shape == (*lead, *cover.shape), f"{self.folder}: {data.shape} at {cover}"
+        for cell, voxels in shards.cells(cover, zyx(self.shard[-3:]), volume.extent):
+            part = data[(..., *voxels.slices(cover.begin))]
+            content = shards.encode(part, volume.chunks, self.shard, names)
+            checksum = zlib.crc32(content, checksum)
+            if content:
+                tables.replace(self._path(cell), content)
+            else:
+                self._path(cell).unlink(missing_ok=True)
+        return checksum
+
+    def _path(self, cell: Zyx) -> Path:
+        lead = len(self.shard) - 3
+        return self.folder.joinpath("c", *("0" * lead), *map(str, cell))
+
+
+def open_volume(url: str) -> Volume:
+    """The array at `url`, or the full resolution of the OME-Zarr image at `url`.
+
+    Raises:
+        VolumeError: nothing there, several arrays there, or an array that is no volume of numbers.
+    """
+    node = _node(url)
+    geometry = None
+    try:
+        if isinstance(node, zarr.Group):
+            node, geometry = _array_of(node, url)
+        geometry = geometry or ome.of_array(node.attrs) or _from_parent(url)
+    except (LookupError, TypeError, ValueError) as error:  # metadata is whatever others wrote
+        raise VolumeError(f"volume {url}: {error}") from None
+    volume = Volume(url, geometry, node)
+    if not 3 <= len(node.shape) or len(volume.shape) > 4:
+        raise VolumeError(
+            f"volume {url}: has the shape {node.shape}; accepted are the axes z, y, x, "
+            "or channel, z, y, x"
+        )
+    if np.dtype(node.dtype).kind not in "buif":
+        raise VolumeError(f"volume {url}: has the type {node.dtype}; accepted are numbers")
+    return volume
+
+
+def create_output(
+    out: Path,
+    name: str,
+    *,
+    lead: tuple[int, ...] = (),
+    shape: Zyx,
+    dtype: str,
+    shard: Zyx,
+    voxel_size_nm: Size | None = None,
+    offset_nm: Size = ome.ORIGIN,
+    attributes: Mapping[str, Any] | None = None,
+) -> OutputArray:
+    """Make the array `name`, all 0, in the group `out`; keep one of the same layout that is there.
+
+    Args:
+        out: folder of the run's group.
+        name: of the array; may be nested, as in ``segmentation/0``.
+        lead: lengths of the axes before z, y, x.
+        shape: voxels along z, y, x.
+        dtype: numpy's name of the type.
+        shard: shape of the blocks that will be written, in voxels; clipped to the volume.
+        voxel_size_nm: of this array, z y x; None where it is not known.
+        offset_nm: place of the first corner in the world, z y x.
+        attributes: to store beside those that say where the array lies.
+
+    Raises:
+        OutputError: an array of another layout is there.
+    """
+    clipped = zyx(min(n, whole) for n, whole in zip(shard, shape, strict=True))
+    metadata = shards.array_metadata(
+        lead,
+        shape,
+        dtype,
+        clipped,
+        ome.array_attributes(voxel_size_nm, offset_nm, len(lead)) | dict(attributes or {}),
+    )
+    group.add_array(out, name, metadata)
+    return open_output(out, name)
+
+
+def open_output(out: Path, name: str) -> OutputArray:
+    """The array `name` of the group `out`, made by `create_output`."""
+    volume = open_volume(str(out / name))
+    assert volume._array.shards is not None, f"{out / name} is not one of ours"
+    return OutputArray(out / name, volume, tuple(volume._array.shards))
+
+
+def _node(url: str) -> zarr.Array[Any] | zarr.Group:
+    try:
+        return zarr.open(store=_store(url), mode="r")
+    except FileNotFoundError:
+        found = "there is a file, not a folder" if Path(url).is_file() else "there is no volume"
+        raise VolumeError(f"volume {url}: {found}; accepted is {ACCEPTED}") from None
+    except Exception as error:  # file systems raise their own
+        raise VolumeError(f"volume {url}: cannot be opened ({damage.reason(error)})") from error
+
+
+def _store(url: str) -> Store:
+    if "://" in url:
+        return FsspecStore.from_url(url, read_only=True)
+    return LocalStore(url, read_only=True)
+
+
+def _array_of(node: zarr.Group, url: str) -> tuple[zarr.Array[Any], Geometry | None]:
+    """The array that a group stands for: its image's first level, or its only array."""
+    image = ome.multiscale(node.attrs)
+    if image is not None:
+        level = image["datasets"][0]
+        return _member(node, level["path"], url), ome.of_level(image, level)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)  # other files beside arrays
+        names = sorted(name for name, _ in node.arrays())
+    if len(names) != 1:
+        found = f"the arrays {', '.join(names)}" if names else "no array"
+        hint = f"name one, as in {url.rstrip('/')}/{names[0]}" if names else ACCEPTED
+        raise ValueError(f"is a group with {found}; accepted: {hint}")
+    return _member(node, names[0], url), None
+
+
+def _member(node: zarr.Group, name: str, url: str) -> zarr.Array[Any]:
+    array = node.get(name)
+    if not isinstance(array, zarr.Array):
+        raise ValueError(f"its metadata names the array {name}, which is not in {url}")
+    return array
+
+
+def _from_parent(url: str) -> Geometry | None:
+    """Geometry that an OME-Zarr image gives for one of its levels."""
+    parent, _, name = url.rstrip("/").rpartition("/")
+    try:
+        above = _node(parent)
+        image = ome.multiscale(above.attrs) if isinstance(above, zarr.Group) else None
+    except VolumeError:
+        return None
+    if image is None:
+        return None
+    for level in image["datasets"]:
+        if level["path"] == name:
+            return ome.of_level(image, level)
+    return None

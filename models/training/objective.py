@@ -1,0 +1,222 @@
+"""What a training step minimises: the networks that learn, and the losses that they learn from.
+
+One crop goes through both networks: the teacher sees it whole, the student as its pairs of
+neighbouring sections. Either may be left out. A teacher that does not learn is an oracle with fixed
+weights; one that learns beside the student starts from scratch, as CAD's authors have it, or from
+weights of an earlier run.
+
+Axis letters: B crops, D sections of a crop, P = D - 1 section pairs, E embedding, C channels, Y X.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from cadseg.config import Strict
+from cadseg.errors import WeightsError
+from cadseg.models import weights
+from cadseg.models.affinity import OFFSETS, affinities, volume_affinities
+from cadseg.models.student import Student, StudentConfig
+from cadseg.models.teacher import Teacher, TeacherConfig
+from cadseg.models.training import losses
+from cadseg.models.training.targets import targets_of
+
+if TYPE_CHECKING:
+    from cadseg.models.weights import Network
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Precision = Literal["bfloat16", "float32"]
+
+
+class LearnerConfig(Strict):
+    """The student of a run.
+
+    Attributes:
+        network: what it is made of.
+        weights: trained weights to begin with, a name or a file; None begins from scratch.
+    """
+
+    network: StudentConfig
+    weights: str | None
+
+
+class TeachingConfig(Strict):
+    """The teacher of a run.
+
+    Attributes:
+        network: what it is made of.
+        weights: file of trained weights to begin with; None begins from scratch.
+        learns: whether its weights change.
+    """
+
+    network: TeacherConfig
+    weights: str | None
+    learns: bool
+
+
+class ObjectiveConfig(Strict):
+    """Which networks there are, and what the student takes from the teacher.
+
+    Attributes:
+        student: None if only a teacher is trained.
+        teacher: None if the student learns from labels alone.
+        distillation: ``mutual`` draws both networks' affinities together, ``detached`` only the
+            student's towards the teacher's.
+        distillation_weight: of that loss.
+        fgi: form of the feature grafting interaction, see
+            `cadseg.models.training.losses.grafting_loss`.
+        fgi_weight: of that loss.
+        together_from: step from which on distillation and grafting count.
+    """
+
+    student: LearnerConfig | None
+    teacher: TeachingConfig | None
+    distillation: Literal["off", "mutual", "detached"]
+    distillation_weight: Weight
+    fgi: Literal["off", "grafted", "released"]
+    fgi_weight: Weight
+    together_from: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> ObjectiveConfig:
+        if self.student is None and (self.teacher is None or not self.teacher.learns):
+            raise ValueError("nothing learns; accepted is a student, or a teacher that learns")
+        if self.student is None or self.teacher is None:
+            if (self.distillation, self.fgi) != ("off", "off"):
+                raise ValueError("distillation and fgi need a student and a teacher; set both off")
+        elif self.fgi != "off":
+            ours, theirs = self.student.network.embedding, self.teacher.network.embedding
+            if ours != theirs:
+                raise ValueError(
+                    f"fgi compares embeddings, but the student's has {ours} channels and the "
+                    f"teacher's {theirs}; accepted are as many"
+                )
+        if self.teacher and not self.teacher.learns:
+            if self.teacher.weights is None:
+                raise ValueError("a teacher that does not learn needs weights")
+            if self.distillation == "mutual":
+                raise ValueError("mutual distillation needs a teacher that learns; set detached")
+        return self
+
+
+class Objective(nn.Module):
+    """Both networks, and the losses of a batch of crops."""
+
+    def __init__(self, config: ObjectiveConfig, precision: Precision) -> None:
+        """Draw fresh weights from PyTorch's global generator, or load them.
+
+        Raises:
+            WeightsError: weights to begin with cannot be loaded, or are of another network.
+        """
+        super().__init__()
+        self.config, self.precision = config, precision
+        self.student = None if config.student is None else _student(config.student)
+        self.teacher = None if config.teacher is None else _teacher(config.teacher)
+        # Channels last is fastest, on CPUs and GPUs.
+        if self.student is not None:
+            self.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.teacher is not None:
+            self.teacher.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    def networks(self) -> dict[str, Student | Teacher]:
+        """The networks that learn, by name; the student first."""
+        teacher = self.teacher if self._teacher_learns else None
+        named = {"student": self.student, "teacher": teacher}
+        return {name: network for name, network in named.items() if network is not None}
+
+    def compile_networks(self) -> None:
+        """Let torch.compile make the networks faster; losses stay as they are: more to compile."""
+        if self.student is not None:
+            self.student.sections = torch.compile(self.student.sections)  # type: ignore[method-assign]
+        if self.teacher is not None:
+            self.teacher.compile()
+
+    def train(self, mode: bool = True) -> Objective:
+        """Training mode, except for a teacher that does not learn."""
+        super().train(mode)
+        if self.teacher is not None and not self._teacher_learns:
+            self.teacher.eval()
+        return self
+
+    def forward(
+        self, raw_BDYX: Tensor, labels_BDYX: Tensor, *, together: bool
+    ) -> dict[str, Tensor]:
+        """The losses, weighted, by name; a step minimises their sum.
+
+        Args:
+            raw_BDYX: float32, 0..1.
+            labels_BDYX: int32; 0 is background, -1 unlabelled.
+            together: whether the student takes from the teacher in this step.
+        """
+        targets = targets_of(labels_BDYX)
+        found: dict[str, Tensor] = {}
+        if self.student is not None:
+            lower_BPEYX, upper_BPEYX = self._sections(raw_BDYX)
+            affs_BP3YX = affinities(lower_BPEYX, upper_BPEYX)
+            found["slice"] = losses.slice_loss(affs_BP3YX, targets)
+        if self.teacher is not None and (together or self._teacher_learns):
+            teacher_BEDYX = self._volume(raw_BDYX)
+            cosines_BCDYX = volume_affinities(teacher_BEDYX, OFFSETS)
+            if self._teacher_learns:
+                found["teacher"] = losses.teacher_loss(cosines_BCDYX, targets)
+        if not together:
+            return found
+        if self.config.distillation == "detached":
+            cosines_BCDYX, teacher_BEDYX = cosines_BCDYX.detach(), teacher_BEDYX.detach()
+        if self.config.distillation != "off":
+            loss = losses.distillation_loss(affs_BP3YX, cosines_BCDYX, targets)
+            found["distillation"] = self.config.distillation_weight * loss
+        if self.config.fgi != "off":
+            form = self.config.fgi
+            loss = losses.grafting_loss(lower_BPEYX, upper_BPEYX, teacher_BEDYX, targets, form)
+            found["fgi"] = self.config.fgi_weight * loss
+        return found
+
+    @property
+    def _teacher_learns(self) -> bool:
+        return self.config.teacher is not None and self.config.teacher.learns
+
+    def _sections(self, raw_BDYX: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.student is not None
+        with self._autocast(raw_BDYX):
+            return self.student.sections(raw_BDYX)
+
+    def _volume(self, raw_BDYX: Tensor) -> Tensor:
+        assert self.teacher is not None
+        with self._autocast(raw_BDYX), torch.set_grad_enabled(self._teacher_learns):
+            embeddings: Tensor = self.teacher(raw_BDYX)
+            return embeddings.float()
+
+    def _autocast(self, like: Tensor) -> torch.autocast:
+        return torch.autocast(
+            like.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
+        )
+
+
+def _student(config: LearnerConfig) -> Student:
+    if config.weights is None:
+        return Student(config.network)
+    student = weights.load(weights.find(config.weights))
+    _check(student, config)
+    return student
+
+
+def _teacher(config: TeachingConfig) -> Teacher:
+    if config.weights is None:
+        teacher = Teacher(config.network)
+    else:
+        teacher = weights.load_teacher(weights.find(config.weights))
+        _check(teacher, config)
+    return teacher.requires_grad_(config.learns)
+
+
+def _check(network: Network, config: LearnerConfig | TeachingConfig) -> None:
+    if network.config != config.network:
+        raise WeightsError(
+            f"{config.weights} holds a network with {network.config}, but the config asks for "
+            f"{config.network}; accepted are equal ones"
+        )

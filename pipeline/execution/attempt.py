@@ -1,0 +1,129 @@
+"""One attempt at one block, in the process that computes it: noted, logged, and ended in time.
+
+An attempt leaves a note before it starts (`cadseg.pipeline.execution.status`), so that a process
+that dies without a word is not forgotten: its attempt counts like any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cadseg.pipeline.execution import status
+from cadseg.workers.process import Step, process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from cadseg.blocks import Zyx
+
+SLOWER = 20  # times the slowest block so far: a block that takes longer is stuck
+LEAST = 600.0  # seconds that every block may take
+UNKNOWN = 86_400.0  # seconds that a block may take while none was ever measured
+
+
+class ExhaustedError(Exception):
+    """A block has had all its attempts."""
+
+
+@dataclass
+class Pace:
+    """How long blocks took so far."""
+
+    seconds: float = 0.0
+    per_voxel: float = 0.0
+
+    def measure(self, seconds: float, voxels: int) -> None:
+        """Count in one finished block."""
+        self.seconds = max(self.seconds, seconds)
+        self.per_voxel = max(self.per_voxel, seconds / max(1, voxels))
+
+    def limit(self, voxels: int) -> float:
+        """Seconds after which a block of so many voxels is taken to be stuck."""
+        slowest = max(self.seconds, self.per_voxel * voxels)
+        return max(LEAST, SLOWER * slowest) if slowest else UNKNOWN
+
+
+def attempt(
+    out: Path, step: Step, cell: Zyx, *, retries: int, limit: float | None, log: Path
+) -> None:
+    """Try the block of `step` at `cell`; raises what it raises.
+
+    Args:
+        out: the run's folder.
+        step: what to compute.
+        cell: where.
+        retries: attempts after the first; one more raises `ExhaustedError`.
+        limit: seconds after which the kernel ends this process; None for no limit.
+        log: gets the traceback of an error, relative to `out`.
+    """
+    note = status.read_note(out, step, cell)
+    number = int(note["attempt"]) + 1 if note else 1
+    if number > retries + 1:
+        raise ExhaustedError(f"{step.name} block {cell} failed {retries + 1} times")
+    status.write_note(out, step, cell, attempt=number, log=log)
+    try:
+        with _alarm(limit):
+            process(out, step, cell)
+    except (Exception, SystemExit) as error:
+        where = f"{step.name} block {'.'.join(map(str, cell))}, attempt {number}"
+        with (out / log).open("a", encoding="utf-8") as file:
+            file.write(f"{time.ctime()} {where} failed:\n{traceback.format_exc()}\n")
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        status.write_note(out, step, cell, attempt=number, log=log, error=line)
+        raise
+    except BaseException:  # stopped from outside: this attempt was none
+        status.clear_notes(out, step, [cell])
+        raise
+    status.clear_notes(out, step, [cell])
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float | None) -> Iterator[None]:
+    # the kernel ends the process, even one that is stuck in C with the interpreter's lock
+    if seconds is None:
+        yield
+        return
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class Patience:
+    """Leaves, cleanly, when this process waits for work longer than `seconds`.
+
+    A waiting worker holds one of the run's places. Where a worker of an upstream step dies, the
+    places can all be held by workers that wait for the block it had: nobody would ever move.
+    """
+
+    def __init__(self, seconds: float, leave: Callable[[], object]) -> None:
+        """Start to watch; nothing waits yet."""
+        self._seconds = seconds
+        self._leave = leave
+        self._since: float | None = None
+        threading.Thread(target=self._loop, daemon=True).start()
+
+    @contextlib.contextmanager
+    def waiting(self, now: bool) -> Iterator[None]:
+        """Whether the process waits for work in this context."""
+        before, self._since = self._since, time.monotonic() if now else None
+        try:
+            yield
+        finally:
+            self._since = before and time.monotonic()
+
+    def _loop(self) -> None:
+        while True:
+            time.sleep(0.25)
+            since = self._since
+            if since is not None and time.monotonic() - since > self._seconds:
+                self._leave()

@@ -1,0 +1,226 @@
+"""A run seen from the process that asked for it: its progress, its end, and how it is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import psutil
+
+from cadseg.errors import StageError
+from cadseg.pipeline.execution import status
+
+if TYPE_CHECKING:
+    import subprocess
+    import types
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from cadseg.blocks import Zyx
+    from cadseg.pipeline.execution.status import Failure
+    from cadseg.workers.process import Step
+    from cadseg.workers.store import Store
+
+POLL = 0.25  # seconds between two looks at the records
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by Ctrl-C or SIGTERM; what is finished is kept."""
+
+
+class Show(Protocol):
+    """What the schedule tells about its progress."""
+
+    def start(self, step: str, *, done: int, total: int, voxels: int) -> None:
+        """A step begins with `done` of `total` blocks, and `voxels` to do."""
+
+    def update(self, step: str, *, done: int, voxels: int) -> None:
+        """So many blocks are done, with so many voxels in this run."""
+
+    def stop(self) -> None:
+        """The run is over."""
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What became of one step.
+
+    Attributes:
+        done: blocks that have their record.
+        failed: blocks that were tried and are not done.
+        left: blocks that were not tried.
+        total: all blocks.
+        failures: the failed blocks.
+    """
+
+    done: int
+    failed: int
+    left: int
+    total: int
+    failures: list[Failure] = field(default_factory=list)
+
+
+def outcome(store: Store, step: Step) -> StepOutcome:
+    """What became of `step`, by its records."""
+    done = status.records(store, step)
+    notes = status.notes(store.out, step)
+    failures = [
+        status.failure(store.out, cell, note)
+        for cell, note in sorted(notes.items())
+        if cell not in done
+    ]
+    total = store.grid.count(step.level)
+    left = total - len(done) - len(failures)
+    return StepOutcome(len(done), len(failures), left, total, failures)
+
+
+def check(outcomes: Mapping[str, StepOutcome]) -> None:
+    """Raise `StageError` where blocks are not done."""
+    for name, found in outcomes.items():
+        if found.failures:
+            first = found.failures[0]
+            raise StageError(
+                f"{name}: {found.failed} of {found.total} blocks failed, "
+                f"first block {'.'.join(map(str, first.cell))}: {first.error}; "
+                f"see {first.log}; {found.left} blocks were not tried; what is done "
+                f"({found.done}) is kept, and the same command goes on from there"
+            )
+    for name, found in outcomes.items():
+        if found.left:
+            raise StageError(f"{name}: {found.left} of {found.total} blocks were not computed")
+
+
+class Watch:
+    """Looks at the records of a run while it goes.
+
+    Attributes:
+        done: the blocks that are done, per step.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        steps: Sequence[Step],
+        done: dict[str, set[Zyx]],
+        show: Show,
+        workers: int,
+    ) -> None:
+        """Watch `steps` in `store`, of which `done` is done."""
+        self.done = done
+        self._store = store
+        self._steps = steps
+        self._show = show
+        self._enough = max(2 * workers, 8)
+        self._before = {name: len(cells) for name, cells in done.items()}
+        self._voxels = dict.fromkeys(done, 0)
+        for step in steps:
+            cells = store.grid.cells(step.level)
+            todo = [cell for cell in cells if cell not in done[step.name]]
+            voxels = sum(store.grid.block(step.level, cell).write.size for cell in todo)
+            before = len(done[step.name])
+            show.start(step.name, done=before, total=before + len(todo), voxels=voxels)
+
+    def finished(self, step: Step, cell: Zyx) -> None:
+        """Count in a block that is done."""
+        self.done[step.name].add(cell)
+        self._voxels[step.name] += self._store.grid.block(step.level, cell).write.size
+        self._show.update(step.name, done=len(self.done[step.name]), voxels=self._voxels[step.name])
+
+    def look(self) -> None:
+        """Count in all blocks that got done since the last look."""
+        for step in self._steps:
+            if len(self.done[step.name]) < self._store.grid.count(step.level):
+                folder = self._store.record_path(step.name, (0, 0, 0)).parent
+                for cell in set(status.listed(folder)) - self.done[step.name]:
+                    self.finished(step, cell)
+
+    def forget(self) -> None:
+        """Forget the attempts that were going on when the run was ended: they did not fail."""
+        for step in self._steps:
+            notes = status.notes(self._store.out, step).items()
+            ended = [cell for cell, note in notes if note["error"] is None]
+            status.clear_notes(self._store.out, step, ended)
+
+    def hopeless(self) -> bool:
+        """Whether there is a step of which the first attempts of this run all failed."""
+        return any(self._hopeless(step) for step in self._steps)
+
+    def _hopeless(self, step: Step) -> bool:
+        before = self._before[step.name]
+        todo = self._store.grid.count(step.level) - before
+        if len(self.done[step.name]) > before or todo <= self._enough:
+            return False
+        notes = status.notes(self._store.out, step).values()
+        failed = sum(int(note["attempt"]) - (note["error"] is None) for note in notes)
+        return failed >= self._enough
+
+
+@contextlib.contextmanager
+def stoppable(*, at_once: bool) -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in the list, or raise `Interrupted` where they come."""
+    stop: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread sees signals
+        return
+
+    def handle(number: int, frame: types.FrameType | None) -> None:
+        stop.append(number)
+        if at_once:
+            raise Interrupted
+
+    heard = [signal.SIGINT, signal.SIGTERM]
+    heard = [number for number in heard if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def follow(server: subprocess.Popen[bytes], watch: Watch, stop: Sequence[int], log: Path) -> None:
+    """Wait until `server` ends; end it, and its process group, on a signal or a hopeless run."""
+    hopeless = False
+    try:
+        while server.poll() is None and not stop and not hopeless:
+            started = time.monotonic()
+            watch.look()
+            hopeless = watch.hopeless()
+            cost = time.monotonic() - started
+            until = started + max(POLL, 10 * cost)
+            while server.poll() is None and not stop and time.monotonic() < until:
+                time.sleep(0.05)
+        code = server.poll()
+        watch.look()
+    finally:
+        _end(server)
+    if stop or hopeless:
+        watch.forget()
+    if stop:
+        raise Interrupted
+    if code:
+        last = (log.read_text("utf-8", "replace").splitlines() or ["no output"])[-1]
+        raise StageError(f"the scheduler of the blocks ended with code {code} ({last}); see {log}")
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+    # its workers are nobody's children now: wait until the kernel has ended them, too
+    for _ in range(100):
+        if not any(_group(process) == server.pid for process in psutil.process_iter()):
+            return
+        time.sleep(0.05)
+
+
+def _group(process: psutil.Process) -> int:
+    try:
+        return 0 if process.status() == psutil.STATUS_ZOMBIE else os.getpgid(process.pid)
+    except (psutil.NoSuchProcess, ProcessLookupError, PermissionError):
+        return 0

@@ -1,0 +1,186 @@
+"""Laws of the claim on a run's folder, with real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from cadseg.errors import OutputError
+from cadseg.pipeline.execution import lock as claims
+from cadseg.pipeline.execution.lock import CLAIM, LAPSE, claim
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from cadseg.errors import OutputError
+from cadseg.pipeline.execution.lock import claim
+print("ready", flush=True)
+while not Path(sys.argv[2]).exists():
+    time.sleep(0.001)
+try:
+    with claim(Path(sys.argv[1])):
+        print("mine", flush=True)
+        time.sleep(100)
+except OutputError as error:
+    print(error, flush=True)
+"""
+
+
+def hold(out: Path, go: Path) -> subprocess.Popen[str]:
+    """Claim `out` in a process of its own, as soon as `go` exists."""
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(out), str(go)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """The next line that a process prints."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def end(*processes: subprocess.Popen[str]) -> None:
+    """Kill processes, without a chance to clean up."""
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_a_claim_goes_with_the_run(tmp_path: Path) -> None:
+    """While a run goes the folder is claimed; afterwards nothing of the claim is left."""
+    out = tmp_path / "new" / "out"
+    for _ in range(2):
+        with claim(out):
+            assert [path.name for path in out.iterdir()] == [CLAIM]
+        assert list(out.iterdir()) == []
+    with pytest.raises(ZeroDivisionError), claim(out):
+        print(1 / 0)
+    assert list(out.iterdir()) == []
+
+
+def test_a_live_folder_is_refused(tmp_path: Path) -> None:
+    """A second run is told who works in the folder, and the first one is not disturbed."""
+    with claim(tmp_path):
+        with pytest.raises(OutputError, match=rf"in use by pid {os.getpid()} on host "):
+            claim(tmp_path).__enter__()
+        assert (tmp_path / CLAIM).exists()
+
+
+def test_a_killed_run_leaves_its_folder_free(tmp_path: Path) -> None:
+    """The claim of a process that was killed lapses at once, on the same host."""
+    run = hold(tmp_path, tmp_path)
+    assert [said(run), said(run)] == ["ready\n", "mine\n"]
+    with pytest.raises(OutputError, match=f"pid {run.pid}"):
+        claim(tmp_path).__enter__()
+    run.kill()  # not waited for yet: a zombie holds no claim
+    while psutil.Process(run.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    with claim(tmp_path):
+        pass
+    end(run)
+
+
+def test_a_number_used_again_is_no_claim(tmp_path: Path) -> None:
+    """A process that has the number of the dead one by chance does not keep the folder."""
+    with claim(tmp_path):
+        text = (tmp_path / CLAIM).read_text()
+    found = json.loads(text)
+    (tmp_path / CLAIM).write_text(json.dumps(found | {"born": found["born"] - 60}))
+    with claim(tmp_path):
+        pass
+    (tmp_path / CLAIM).write_text(text)
+    with pytest.raises(OutputError):
+        claim(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize("foreign", [{"host": "elsewhere"}, {"space": "pid:[1]"}])
+def test_another_host_keeps_its_claim_while_it_beats(
+    tmp_path: Path, foreign: dict[str, str]
+) -> None:
+    """The claim of a process that we cannot see lapses when it was silent for minutes."""
+    with claim(tmp_path):
+        found = json.loads((tmp_path / CLAIM).read_text())
+    (tmp_path / CLAIM).write_text(json.dumps(found | foreign))
+    with pytest.raises(OutputError, match="in use by"):
+        claim(tmp_path).__enter__()
+    long_ago = time.time() - LAPSE - 5
+    os.utime(tmp_path / CLAIM, (long_ago, long_ago))
+    with claim(tmp_path):
+        assert json.loads((tmp_path / CLAIM).read_text())["pid"] == os.getpid()
+
+
+def test_a_claim_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run touches its claim again and again."""
+    monkeypatch.setattr(claims, "BEAT", 0.02)
+    with claim(tmp_path):
+        os.utime(tmp_path / CLAIM, (0, 0))
+        deadline = time.monotonic() + 5
+        while (tmp_path / CLAIM).stat().st_mtime < 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (tmp_path / CLAIM).stat().st_mtime > 1
+
+
+@pytest.mark.parametrize("lapsed", [False, True])
+def test_of_two_starters_one_wins(tmp_path: Path, lapsed: bool) -> None:
+    """Runs that start at the same moment: exactly one works, also where it takes over a claim."""
+    out, go = tmp_path / "out", tmp_path / "go"
+    if lapsed:
+        with claim(out):
+            found = json.loads((out / CLAIM).read_text())
+        (out / CLAIM).write_text(json.dumps(found | {"born": 1.0}))
+    runs = [hold(out, go) for _ in range(4)]
+    assert [said(run) for run in runs] == ["ready\n"] * 4
+    go.touch()
+    lines = [said(run) for run in runs]
+    winner = runs[lines.index("mine\n")]
+    assert sum(line == "mine\n" for line in lines) == 1
+    assert sum(f"in use by pid {winner.pid} " in line for line in lines) == 3
+    end(*runs)
+
+
+def test_a_lapsed_claim_is_taken_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often eight starters find a lapsed claim at the same moment, one of them wins."""
+    seen = claims._alive
+
+    def look_around(found: dict[str, Any], silent: float) -> bool:
+        try:
+            return seen(found, silent)
+        finally:
+            time.sleep(random.random() / 100)  # the others go on between a look and what follows
+
+    monkeypatch.setattr(claims, "_alive", look_around)
+    with claim(tmp_path):
+        found = json.loads((tmp_path / CLAIM).read_text())
+    lapsed = json.dumps(found | {"born": 1.0})
+    for _ in range(10):
+        (tmp_path / CLAIM).write_text(lapsed)
+        line = threading.Barrier(8)
+        with ThreadPoolExecutor(8) as pool, ExitStack() as stack:
+            results = [pool.submit(_start, tmp_path, line) for _ in range(8)]
+            won = [result.result() for result in results if result.exception() is None]
+            assert len(won) == 1
+            stack.push(won[0])
+
+
+def _start(out: Path, line: threading.Barrier) -> AbstractContextManager[None]:
+    line.wait()
+    mine = claim(out)
+    mine.__enter__()
+    return mine

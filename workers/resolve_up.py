@@ -1,0 +1,34 @@
+"""Exits and entries of a block's children → its own, with the paths between children followed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cadseg import renaming
+from cadseg.fragments import climb
+
+if TYPE_CHECKING:
+    from cadseg.blocks import Block
+    from cadseg.workers.store import Store
+
+
+def run(block: Block, store: Store) -> dict[str, int]:
+    """Write the tables `exits` (where each child's exits lead) and `entries` of the block."""
+    shape, domain = store.grid.shape, store.grid.domain
+    entries, tops, exits = [], [], []
+    for cell in store.grid.children(block.level, block.cell):
+        child = store.grid.block(block.level - 1, cell)
+        table = store.read_table("entries", child.level, cell)
+        entries.append(table["entry"])
+        tops.append(table["top"])
+        ends = store.read_table("exits", child.level, cell)["top"]
+        exits.append(ends[~climb.within(ends, child.write, shape)])
+    entry, top = np.concatenate(entries), np.concatenate(tops)
+    leaving = np.unique(np.concatenate(exits))
+    ends = renaming.follow(leaving, entry, top)
+    outer = np.sort(entry[climb.on_faces(entry, block.write, domain, shape)])
+    store.write_table("exits", block, {"exit": leaving, "top": ends})
+    store.write_table("entries", block, {"entry": outer, "top": renaming.follow(outer, entry, top)})
+    return {"exits": leaving.size, "entries": outer.size}
