@@ -21,8 +21,9 @@ from cadseg.pipeline.execution.lock import claim
 from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.execution.schedule import StepOutcome, run_steps
 from cadseg.pipeline.prepare import Job, prepare, recut
-from cadseg.pipeline.stages import Stage, steps_of
+from cadseg.pipeline.stages import Stage, stages_of, steps_of
 from cadseg.storage import group, tables, volume
+from cadseg.workers.arrays import ARRAYS
 from cadseg.workers.store import RUN_FILE, Store
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def execute(job: Job, how: How | None = None) -> Report:
             _clear(job)
             text = json.dumps(job.run, indent=1)
             tables.replace(job.out / RUN_FILE, text.encode())
-            _create_arrays(job)
+            create_arrays(job)
             steps = steps_of(job.store, job.until)
             outcomes = run_steps(
                 job.out,
@@ -154,10 +155,10 @@ def residue(out: Path) -> list[dict[str, int]]:
     """Per level of the agglomeration: edges that came in, merges made, edges that went up."""
     store = Store.open(out)
     levels = []
-    for level in range(store.grid.top + 1):
-        step = f"agglomerate-{level}"
-        records = [store.record(step, "agglomerate", cell) for cell in store.grid.cells(level)]
-        counts = [record["counts"] for record in records if record is not None]
+    for step in steps_of(store):
+        if step.stage != "agglomerate":
+            continue
+        counts = [record["counts"] for record in status.records(store, step).values()]
         levels.append({key: sum(c[key] for c in counts) for key in ("edges", "merges", "left")})
     return levels
 
@@ -183,23 +184,25 @@ def _clear(job: Job) -> None:
 
 def leavings(job: Job, stage: Stage) -> list[Path]:
     """Folders of an earlier run that redoing `stage` deletes."""
-    paths = [job.out / array for array in stage.arrays]
-    paths += [job.store.table_folder(table) for table in stage.tables]
+    paths = [job.out / array for kind in stage.kinds for array in kind.writes]
+    paths += [job.store.table_folder(table) for kind in stage.kinds for table in kind.tables]
     for folder in ("records", "tracking", "logs/attempts"):
-        paths += [p for kind in stage.kinds for p in (job.out / folder).glob(f"{kind}*")]
-    return [path for path in paths if path.exists()]
+        paths += [p for kind in stage.kinds for p in (job.out / folder).glob(f"{kind.name}*")]
+    return [path for path in dict.fromkeys(paths) if path.exists()]
 
 
-def _create_arrays(job: Job) -> None:
-    store, run, out = job.store, job.run, job.out
-    if run["source"] == "raw" and not store.fused:
-        _create(job, "affinities", lead=(3,), dtype="uint8")
-    _create(job, "basins", dtype="uint32")
-    _create(job, "fragments")
-    for level in range(len(run["pyramid"])):
-        _create(job, f"segmentation/{level}", factors=store.pyramid_factors(level))
+def create_arrays(job: Job) -> None:
+    """All arrays that the stages of a run write, without a voxel."""
+    store, run = job.store, job.run
+    names = {name for stage in stages_of(store) for kind in stage.kinds for name in kind.writes}
+    for name in sorted(names):
+        if ARRAYS[name].pyramid:
+            for level in range(len(run["pyramid"])):
+                _create(job, name, f"{name}/{level}", store.pyramid_factors(level))
+        else:
+            _create(job, name, name, (1, 1, 1))
     group.write_multiscales(
-        out,
+        job.out,
         [str(level) for level in range(len(run["pyramid"]))],
         [zyx(factors) for factors in run["pyramid"]],
         tuple(run["voxel_size_nm"]),
@@ -207,22 +210,15 @@ def _create_arrays(job: Job) -> None:
     )
 
 
-def _create(
-    job: Job,
-    name: str,
-    *,
-    lead: tuple[int, ...] = (),
-    dtype: str = "uint64",
-    factors: Zyx = (1, 1, 1),
-) -> None:
+def _create(job: Job, kind: str, name: str, factors: Zyx) -> None:
     """One array of the run, `factors` times coarser than the volume."""
     z, y, x = (s * f for s, f in zip(job.run["voxel_size_nm"], factors, strict=True))
     volume.create_output(
         job.out,
         name,
-        lead=lead,
+        lead=ARRAYS[kind].lead,
         shape=zyx(-(-n // f) for n, f in zip(job.store.grid.shape, factors, strict=True)),
-        dtype=dtype,
+        dtype=ARRAYS[kind].dtype,
         shard=job.store.grid.block_shape,
         voxel_size_nm=(z, y, x),
         offset_nm=tuple(job.run["offset_nm"]),

@@ -71,7 +71,7 @@ def changed(key: str, value: object) -> Json:
 
 def names(tree: Json, extra: Json | None = None) -> dict[str, str]:
     """The identity of every stage."""
-    made = identities(STAGES, tree, extra or {})
+    made = identities(tuple(STAGES.values()), tree, extra or {})
     return {name: stage["identity"] for name, stage in made.items()}
 
 
@@ -113,7 +113,7 @@ def test_inputs_beside_the_config_count() -> None:
 def test_stages_can_be_added_below() -> None:
     """The identity of the last stage is the same, whether found alone or with those above."""
     tree = configs.load("ssem").model_dump(mode="json")
-    alone = identities(STAGES[-1:], tree, {}, PLAIN["agglomerate"])
+    alone = identities((STAGES["segment"],), tree, {}, PLAIN["agglomerate"])
     assert alone["segment"]["identity"] == PLAIN["segment"]
 
 

@@ -35,7 +35,7 @@ import toy_run  # noqa: E402
 
 if TYPE_CHECKING:
     from cadseg.pipeline.execution.schedule import StepOutcome
-    from cadseg.workers.process import Step
+    from cadseg.workers.step import Step
 
 QUIET = Progress(quiet=True)
 # down and up the levels, with halos, on a domain that begins in the middle of cells

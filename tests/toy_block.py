@@ -17,8 +17,11 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+from cadseg.workers.step import Cost
+
 if TYPE_CHECKING:
     from cadseg.blocks import Block
+    from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
@@ -40,6 +43,11 @@ def run(step: str, block: Block, store: Store) -> dict[str, int]:
         raise
     _log(store, name, begun, "done")
     return {"voxels": block.write.size}
+
+
+def cost(work: Work) -> Cost:
+    """Next to nothing."""
+    return Cost(memory=work.blocks)
 
 
 def _attempts(store: Store, name: str) -> int:

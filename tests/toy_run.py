@@ -9,12 +9,15 @@ import json
 import pickle
 import signal
 import sys
+from functools import partial
 from pathlib import Path
+
+import toy_block
 
 from cadseg import config
 from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.execution.schedule import run_steps
-from cadseg.workers.process import Step
+from cadseg.workers.step import Step, StepKind
 
 
 def folder(
@@ -47,8 +50,9 @@ def behave(out: Path, **ways: object) -> None:
 
 
 def step(name: str, *after: str, level: int = 0, halo: tuple[int, int, int] = (0, 0, 0)) -> Step:
-    """A toy step, `a` to `e`."""
-    return Step(name, "toy", f"toy_{name}", level=level, halo=halo, after=after)
+    """A step of toy blocks."""
+    kind = StepKind(name=name, run=partial(toy_block.run, name), cost=toy_block.cost)
+    return Step(kind, "toy", level=level, halo=halo, after=after)
 
 
 def main() -> None:

@@ -14,9 +14,13 @@ from cadseg.agglomeration.agglomerate import Merges
 from cadseg.agglomeration.waterz import Contacts
 from cadseg.graph.edges import Edges
 from cadseg.workers.agglomerate import frozen_in
+from cadseg.workers.arrays import AFFINITIES, IDS
+from cadseg.workers.estimates import FRAGMENTS, edges
+from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
+    from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
@@ -56,3 +60,29 @@ def _contacts(block: Block, store: Store) -> Contacts:
         half=scores.half_bits(store.affinity_dtype),
         median=config.scoring == "median",
     )
+
+
+PER_VOXEL = 60
+"""Bytes per voxel that level 0 reads."""
+
+PER_FRAGMENT = 100
+"""Bytes per fragment of a forest while forests are joined."""
+
+
+def cost(work: Work) -> Cost:
+    """Level 0 holds floats and waterz's own copies; above it a forest has a row per fragment."""
+    if work.step.level:
+        return Cost(memory=PER_FRAGMENT * round(FRAGMENTS * work.largest))
+    read = (AFFINITIES + IDS) * work.voxels_read
+    return Cost(memory=PER_VOXEL * work.largest_read + edges(work), read=read)
+
+
+KIND = StepKind(
+    name="waterz",
+    run=run,
+    cost=cost,
+    reads=("affinities", "fragments"),
+    reads_tables=("edges", "faces", "rows", "frozen"),
+    tables=("merges", "rows", "frozen"),
+    on_levels=True,
+)

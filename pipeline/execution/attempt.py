@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cadseg.pipeline.execution import status
-from cadseg.workers.process import Step, process
+from cadseg.workers.process import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cadseg.blocks import Zyx
+    from cadseg.workers.step import Step
 
 SLOWER = 20  # times the slowest block so far: a block that takes longer is stuck
 LEAST = 600.0  # seconds that every block may take

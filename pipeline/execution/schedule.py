@@ -44,7 +44,7 @@ from cadseg.workers.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from cadseg.workers.process import Step
+    from cadseg.workers.step import Step
 
 __all__ = ["Interrupted", "Show", "StepOutcome", "check", "run_steps"]
 

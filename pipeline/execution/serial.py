@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from cadseg.pipeline.execution.watch import Watch
-    from cadseg.workers.process import Step
+    from cadseg.workers.step import Step
     from cadseg.workers.store import Store
 
 LOG = Path("logs/serial.log")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
-    from cadseg.workers.process import Step
+    from cadseg.workers.step import Step
 
 SHOWN = 5  # errors per step
 

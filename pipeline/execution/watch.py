@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cadseg.blocks import Zyx
     from cadseg.pipeline.execution.status import Failure
-    from cadseg.workers.process import Step
+    from cadseg.workers.step import Step
     from cadseg.workers.store import Store
 
 POLL = 0.25  # seconds between two looks at the records

@@ -12,10 +12,14 @@ import os
 import resource
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cadseg.pipeline.stages import steps_of
-from cadseg.workers.process import Step, process
+from cadseg.workers.process import process
 from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from cadseg.workers.step import Step
 
 
 def peak() -> int:

@@ -17,7 +17,7 @@ from scipy import ndimage
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.pipeline.plan import plan
 from cadseg.pipeline.prepare import Job, prepare
-from cadseg.pipeline.run import _create_arrays
+from cadseg.pipeline.run import create_arrays
 from cadseg.storage import group, tables, volume
 from cadseg.storage.scratch import Workspace
 from cadseg.workers.store import RUN_FILE
@@ -60,7 +60,7 @@ def prepared(folder: Path, blocks: int) -> Job:
     )
     group.ensure_group(job.out)
     tables.replace(job.out / RUN_FILE, json.dumps(job.run).encode())
-    _create_arrays(job)
+    create_arrays(job)
     return job
 
 
