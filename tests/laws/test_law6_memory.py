@@ -15,7 +15,7 @@ from in_memory import MemoryStore
 from scipy import ndimage
 
 from cadseg.blocks import Roi, Zyx, zyx
-from cadseg.pipeline.plan import plan
+from cadseg.pipeline.plan import IDLE, plan
 from cadseg.pipeline.prepare import Job, prepare
 from cadseg.pipeline.run import create_arrays
 from cadseg.storage import group, tables, volume
@@ -42,21 +42,21 @@ def affinities(shape: Zyx) -> Array:
     return np.asarray(whole * 255).astype(np.uint8)
 
 
-def prepared(folder: Path, blocks: int) -> Job:
+def prepared(folder: Path, blocks: int, *more: str, block: Zyx = BLOCK) -> Job:
     """A run of `blocks` blocks per axis, of which nothing is computed."""
-    shape = zyx(blocks * n for n in BLOCK)
+    shape = zyx(blocks * n for n in block)
     output = volume.create_output(
         folder, "affinities", lead=(3,), shape=shape, dtype="uint8", shard=shape
     )
     output.write(Roi((0, 0, 0), shape), affinities(shape))
-    changes = ("volume.voxel_size=[40, 4, 4]", f"block_shape={list(BLOCK)}")
+    changes = ("volume.voxel_size=[40, 4, 4]", f"block_shape={list(block)}")
     changes += ("segment.min_voxels=20",)  # all steps that there are
     short = ("fragments.distance_clip=2", "fragments.sigma=0.5", "segment.pyramid_levels=1")
     job = prepare(
         str(folder / "affinities"),
         source="affinities",
         out=folder / "out",
-        overrides=(*changes, *short),
+        overrides=(*changes, *short, *more),
     )
     group.ensure_group(job.out)
     tables.replace(job.out / RUN_FILE, json.dumps(job.run).encode())
@@ -64,9 +64,10 @@ def prepared(folder: Path, blocks: int) -> Job:
     return job
 
 
-def peaks(folder: Path, blocks: int) -> tuple[Job, Peaks]:
+def peaks(folder: Path, blocks: int, *more: str, block: Zyx = BLOCK) -> tuple[Job, Peaks]:
     """What each step of such a run takes: idle and at its peak, in bytes."""
-    warm, job = prepared(folder / f"warm{blocks}", 2), prepared(folder / f"run{blocks}", blocks)
+    warm = prepared(folder / f"warm{blocks}", 2, *more)
+    job = prepared(folder / f"run{blocks}", blocks, *more, block=block)
     program = Path(__file__).with_name("memory_run.py")
     done = subprocess.run(
         [sys.executable, program, warm.out, job.out],
@@ -89,6 +90,15 @@ def test_a_worker_stays_under_its_plan(tmp_path: Path) -> None:
     """No step of a small run takes more memory than the plan said."""
     job, found = peaks(tmp_path, 3)
     assert_as_planned(job, found)
+
+
+def test_the_engine_waterz_takes_what_its_plan_says(tmp_path: Path) -> None:
+    """In blocks that count beside an idle worker, waterz takes most of what is planned, no more."""
+    job, found = peaks(tmp_path, 2, "agglomerate.engine=waterz", block=(16, 192, 192))
+    assert_as_planned(job, found)
+    idle, most = found["waterz-0"]
+    (planned,) = (step.memory for step in plan(job).steps if step.name == "waterz-0")
+    assert (planned - IDLE) / 3 < most - idle < planned - IDLE
 
 
 @pytest.mark.slow
