@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+ROOT = Path(__file__).resolve().parents[1]
 DATA = ("affinities", "basins", "fragments", "graph", "segmentation", "segments")
 VOXEL_SIZE = (30.0, 6.0, 6.0)
 # cells of a few voxels, and a halo that leaves some blocks unaware of others
