@@ -1,7 +1,7 @@
 """The whole job: from a volume to its segmentation, in one folder, again and again until done.
 
->>> from cadseg.pipeline.run import How, predict
->>> report = predict("volume.zarr", How(workers=8))
+>>> from cadseg.pipeline.run import Execution, predict
+>>> report = predict("volume.zarr", Execution(workers=8))
 
 The same call after any interruption goes on where the last one stopped. What is finished stays:
 a failed or stopped run raises, and says so, only after it has kept all it had.
@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cadseg.blocks import Zyx, zyx
 from cadseg.errors import OutputError, StageError
-from cadseg.pipeline.execution import status
+from cadseg.pipeline.execution.driver import Execution as Execution
+from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.lock import claim
-from cadseg.pipeline.execution.progress import Progress
-from cadseg.pipeline.execution.schedule import StepOutcome, run_steps
+from cadseg.pipeline.execution.outcome import check
+from cadseg.pipeline.execution.records import records
 from cadseg.pipeline.prepare import Job, prepare, recut
 from cadseg.pipeline.stages import Stage, steps_of
 from cadseg.storage import group, tables, volume
@@ -44,28 +45,7 @@ class Report:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class How:
-    """How to run: nothing of it changes the result.
-
-    Attributes:
-        workers: processes that compute at the same time.
-        serial: compute in this process, for debugging.
-        retries: how often a failed block is tried again.
-        timeout: seconds that a block may take; None: from the blocks measured so far.
-        tracking: folder on a local disk for the schedule's own notes; None: in the run's folder.
-        progress: where progress goes.
-    """
-
-    workers: int = 1
-    serial: bool = False
-    retries: int = 2
-    timeout: float | None = None
-    tracking: Path | None = None
-    progress: Progress = field(default_factory=Progress)
-
-
-def execute(job: Job, how: How | None = None) -> Report:
+def execute(job: Job, execution: Execution | None = None) -> Report:
     """Run a prepared job to its end.
 
     Raises:
@@ -74,7 +54,6 @@ def execute(job: Job, how: How | None = None) -> Report:
         StageError: blocks failed; everything finished is kept.
         Interrupted: Ctrl-C or SIGTERM; everything finished is kept.
     """
-    how = how or How()
     _make_folder(job.out)
     try:
         with claim(job.out):
@@ -83,36 +62,27 @@ def execute(job: Job, how: How | None = None) -> Report:
             tables.replace(job.out / RUN_FILE, text.encode())
             _create_arrays(job)
             steps = steps_of(job.store, job.until)
-            outcomes = run_steps(
-                job.out,
-                steps,
-                workers=how.workers,
-                serial=how.serial,
-                retries=how.retries,
-                timeout=how.timeout,
-                tracking=how.tracking,
-                show=how.progress,
-            )
+            outcomes = run_steps(job.out, steps, execution or Execution())
     except OSError as error:
         raise StageError(f"output {job.out}: {error}; what is finished is kept") from error
-    _check(outcomes, job.out)
+    check(outcomes, job.out)
     return _report(job)
 
 
-def predict(url: str, how: How | None = None, **request: object) -> Report:
+def predict(url: str, execution: Execution | None = None, **request: object) -> Report:
     """Segment a volume of grey values; `request` as in `prepare`."""
-    return execute(prepare(url, source="raw", **request), how)  # type: ignore[arg-type]
+    return execute(prepare(url, source="raw", **request), execution)  # type: ignore[arg-type]
 
 
-def segment(url: str, how: How | None = None, **request: object) -> Report:
+def segment(url: str, execution: Execution | None = None, **request: object) -> Report:
     """Segment a volume of affinities; `request` as in `prepare`."""
-    return execute(prepare(url, source="affinities", **request), how)  # type: ignore[arg-type]
+    return execute(prepare(url, source="affinities", **request), execution)  # type: ignore[arg-type]
 
 
 def relabel(
     out: Path,
     threshold: float | None = None,
-    how: How | None = None,
+    execution: Execution | None = None,
     *,
     min_voxels: int | None = None,
 ) -> Report:
@@ -120,7 +90,7 @@ def relabel(
 
     Needs the folder `out` alone: neither the volume, nor the weights, nor the kind of device.
     """
-    return execute(recut(with_tree(out), threshold, min_voxels), how)
+    return execute(recut(with_tree(out), threshold, min_voxels), execution)
 
 
 def with_tree(out: Path) -> Store:
@@ -131,7 +101,7 @@ def with_tree(out: Path) -> Store:
     """
     store = opened(out)
     for step in steps_of(store, "agglomerate"):
-        if len(status.records(store, step)) < store.grid.count(step.level):
+        if len(records(store, step)) < store.grid.count(step.level):
             raise OutputError(
                 f"output {out}: has no finished merge tree, since {step.name} is not done; run "
                 "cadseg predict or cadseg segment to its end first"
@@ -156,8 +126,8 @@ def residue(out: Path) -> list[dict[str, int]]:
     levels = []
     for level in range(store.grid.top + 1):
         step = f"agglomerate-{level}"
-        records = [store.record(step, "agglomerate", cell) for cell in store.grid.cells(level)]
-        counts = [record["counts"] for record in records if record is not None]
+        found = [store.record(step, "agglomerate", cell) for cell in store.grid.cells(level)]
+        counts = [record["counts"] for record in found if record is not None]
         levels.append({key: sum(c[key] for c in counts) for key in ("edges", "merges", "left")})
     return levels
 
@@ -227,25 +197,6 @@ def _create(
         voxel_size_nm=(z, y, x),
         offset_nm=tuple(job.run["offset_nm"]),
     )
-
-
-def _check(outcomes: dict[str, StepOutcome], out: Path) -> None:
-    """Raise for the first step that has failed blocks."""
-    for name, outcome in outcomes.items():
-        if outcome.failed:
-            first = outcome.failures[0]
-            raise StageError(
-                f"{name}: {outcome.failed} of {outcome.total} blocks failed, first block "
-                f"{'.'.join(map(str, first.cell))}: {first.error} (see {first.log}); what is "
-                f"finished in {out} is kept, and the same command goes on from there"
-            )
-    for name, outcome in outcomes.items():
-        if outcome.left:
-            raise StageError(
-                f"{name}: {outcome.left} of {outcome.total} blocks could not even leave a note; "
-                f"has the disk of {out} room, and may we write there? See {out / 'logs'}; what is "
-                "finished is kept, and the same command goes on from there"
-            )
 
 
 def _report(job: Job) -> Report:

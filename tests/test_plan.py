@@ -11,7 +11,7 @@ import pytest
 from cadseg.blocks import Roi, Zyx
 from cadseg.pipeline.plan import plan
 from cadseg.pipeline.prepare import Job, prepare
-from cadseg.pipeline.run import How, execute
+from cadseg.pipeline.run import Execution, execute
 from cadseg.pipeline.stages import steps_of
 from cadseg.storage import volume
 
@@ -44,7 +44,7 @@ def test_a_plan_counts_what_a_run_then_does(tmp_path: Path) -> None:
     changes += ("segment.min_voxels=9",)  # all steps that there are
     job = job_of(tmp_path, SHAPE, *changes, written=True)
     planned = plan(job)
-    execute(job, How(serial=True))
+    execute(job, Execution(serial=True))
     for step in planned.steps:
         assert len(list((job.out / "records" / step.name).iterdir())) == step.blocks, step.name
     kinds = ("graph/**/*.parquet", "segments/**/*.parquet", "records/*/*.json")

@@ -19,25 +19,28 @@ from funlib.geometry.roi import Roi as DaisyRoi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cadseg.blocks import Grid, Roi
+from cadseg.blocks import Grid, Roi, cell_name
 from cadseg.errors import StageError
-from cadseg.pipeline.execution import status, watch
+from cadseg.pipeline.execution import watch
 from cadseg.pipeline.execution.attempt import LEAST, UNKNOWN, Pace
-from cadseg.pipeline.execution.progress import Progress
-from cadseg.pipeline.execution.schedule import check, geometry, run_steps
+from cadseg.pipeline.execution.driver import run_steps
+from cadseg.pipeline.execution.notes import notes
+from cadseg.pipeline.execution.outcome import check
+from cadseg.pipeline.execution.records import records
 from cadseg.pipeline.execution.serial import needs, unfinished
+from cadseg.pipeline.execution.server import geometry
 from cadseg.workers.store import Store
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))  # workers copy it
 
 import toy_run  # noqa: E402
+from toy_run import quiet  # noqa: E402
 
 if TYPE_CHECKING:
-    from cadseg.pipeline.execution.schedule import StepOutcome
+    from cadseg.pipeline.execution.outcome import StepOutcome
     from cadseg.workers.process import Step
 
-QUIET = Progress(quiet=True)
 # down and up the levels, with halos, on a domain that begins in the middle of cells
 AWRY: dict[str, object] = {"shape": (41, 37, 33), "roi": [[13, 41], [5, 30], [9, 33]]}
 UP_AND_DOWN = [
@@ -71,7 +74,7 @@ def violations(out: Path, steps: list[Step]) -> int:
         for up in step.after:
             for cell in grid.cells(known[up].level):
                 meets = grid.block(known[up].level, cell).write.clipped(read).size > 0
-                wrong += meets and ended[up, ".".join(map(str, cell))] > begin
+                wrong += meets and ended[up, cell_name(cell)] > begin
     return wrong
 
 
@@ -136,7 +139,7 @@ def test_a_finished_step_is_left_out_and_its_order_kept() -> None:
 def test_no_block_begins_before_what_it_reads(tmp_path: Path) -> None:
     """Five steps up and down the levels, by three processes: the order holds, no more compute."""
     out = toy_run.folder(tmp_path, sleep=0.02, **AWRY)
-    check(run_steps(out, UP_AND_DOWN, workers=3, show=QUIET))
+    check(run_steps(out, UP_AND_DOWN, quiet(workers=3)), out)
     assert violations(out, UP_AND_DOWN) == 0
     assert 2 <= most_at_once(out) <= 3
 
@@ -145,7 +148,10 @@ def test_no_block_begins_before_what_it_reads(tmp_path: Path) -> None:
 def test_no_block_begins_early_in_one_process(tmp_path: Path, order: int | None) -> None:
     """In one process, in any order of the blocks, with errors now and then, the order holds."""
     out = toy_run.folder(tmp_path, fail=0.1, **AWRY)
-    check(run_steps(out, UP_AND_DOWN, workers=1, serial=True, order=order, show=QUIET))
+    check(
+        run_steps(out, UP_AND_DOWN, quiet(workers=1, serial=True), order=order),
+        out,
+    )
     assert violations(out, UP_AND_DOWN) == 0
 
 
@@ -156,7 +162,7 @@ def test_a_bad_block_fails_alone(
     """One bad block is tried three times; blocks that read it are left, all others are done."""
     out = toy_run.folder(tmp_path, bad=["a-1.1.1"])
     steps = [toy_run.step("a"), toy_run.step("b", "a")]
-    found = run_steps(out, steps, workers=2, serial=serial, show=QUIET)
+    found = run_steps(out, steps, quiet(workers=2, serial=serial))
     assert counts(found) == {"a": (7, 1, 0), "b": (7, 0, 1)}
     assert (out / "toy-attempts" / "a-1.1.1").read_text() == "..."
     failure = found["a"].failures[0]
@@ -165,10 +171,11 @@ def test_a_bad_block_fails_alone(
     log = failure.log.read_text()
     assert 1 <= log.count(", attempt ") == log.count("Traceback") == log.count("ValueError: ")
     with pytest.raises(StageError, match=r"a: 1 of 8 blocks failed, first block 1\.1\.1: Value"):
-        check(found)
+        check(found, out)
     toy_run.behave(out)
-    assert counts(run_steps(out, steps, workers=2, serial=serial, show=QUIET))["b"] == (8, 0, 0)
-    assert status.notes(out, steps[0]) == {}
+    found = run_steps(out, steps, quiet(workers=2, serial=serial))
+    assert counts(found)["b"] == (8, 0, 0)
+    assert notes(out, steps[0]) == {}
     assert capfd.readouterr() == ("", "")
 
 
@@ -176,7 +183,7 @@ def test_a_dying_or_hanging_worker_costs_one_attempt(tmp_path: Path) -> None:
     """Blocks that kill, crash or hang their process once are done; one that always does fails."""
     ways = {"kill": ["a-0.0.0"], "crash": ["a-0.1.0"], "hang": ["a-1.0.1"], "killer": ["a-1.1.1"]}
     out = toy_run.folder(tmp_path, **ways)
-    found = run_steps(out, [toy_run.step("a")], workers=2, retries=1, timeout=4, show=QUIET)
+    found = run_steps(out, [toy_run.step("a")], quiet(workers=2, retries=1, timeout=4))
     tried = {path.name: path.read_text() for path in (out / "toy-attempts").iterdir()}
     assert sorted(tried.values()) == ["."] * 4 + [".."] * 4
     assert counts(found) == {"a": (7, 1, 0)}
@@ -190,12 +197,12 @@ def test_a_bug_in_every_block_ends_the_run(tmp_path: Path, serial: bool) -> None
     out = toy_run.folder(tmp_path, shape=(100, 100, 100), always=["a"])
     started = time.monotonic()
     steps = [toy_run.step("a"), toy_run.step("b", "a")]
-    found = run_steps(out, steps, workers=2, serial=serial, show=QUIET)
+    found = run_steps(out, steps, quiet(workers=2, serial=serial))
     assert time.monotonic() - started < 60
     assert 3 <= found["a"].failed < 700
     assert found["b"].left == 1000
     with pytest.raises(StageError, match="blocks failed"):
-        check(found)
+        check(found, out)
 
 
 @pytest.mark.slow
@@ -203,7 +210,7 @@ def test_places_are_given_back(tmp_path: Path) -> None:
     """Where the last worker upstream dies, one that waits for it makes room for another."""
     out = toy_run.folder(tmp_path, kill=["a-1.1.1"])
     steps = [toy_run.step("a"), toy_run.step("b", "a"), toy_run.step("c", "b", halo=(3, 3, 3))]
-    check(run_steps(out, steps, workers=1, show=QUIET))
+    check(run_steps(out, steps, quiet(workers=1)), out)
     assert violations(out, steps) == 0
 
 
@@ -211,12 +218,12 @@ def test_the_records_say_what_is_done(tmp_path: Path) -> None:
     """A block without its record is done again, and one with the record of something else, too."""
     out = toy_run.folder(tmp_path)
     store, step = Store.open(out), toy_run.step("a")
-    check(run_steps(out, [step], workers=2, show=QUIET))
+    check(run_steps(out, [step], quiet(workers=2)), out)
     store.record_path("a", (0, 0, 1)).unlink()
     other = store.record_path("a", (1, 0, 1))
     other.write_text(other.read_text().replace("abc", "xyz"))
-    assert len(status.records(store, step)) == 6
-    check(run_steps(out, [step], workers=2, show=QUIET))
+    assert len(records(store, step)) == 6
+    check(run_steps(out, [step], quiet(workers=2)), out)
     tried = {path.name: path.read_text() for path in (out / "toy-attempts").iterdir()}
     again = [name for name, dots in tried.items() if dots == ".."]
     assert sorted(again) == ["a-0.0.1", "a-1.0.1"]
@@ -226,10 +233,10 @@ def test_the_records_say_what_is_done(tmp_path: Path) -> None:
 def test_a_changed_stage_is_done_again(tmp_path: Path, serial: bool) -> None:
     """Where a stage is of something else than before, all its blocks are computed again."""
     out, step = toy_run.folder(tmp_path), toy_run.step("a")
-    check(run_steps(out, [step], workers=2, serial=serial, show=QUIET))
+    check(run_steps(out, [step], quiet(workers=2, serial=serial)), out)
     run = out / "run.json"
     run.write_text(run.read_text().replace("abc", "xyz"))
-    check(run_steps(out, [step], workers=2, serial=serial, show=QUIET))
+    check(run_steps(out, [step], quiet(workers=2, serial=serial)), out)
     assert {path.read_text() for path in (out / "toy-attempts").iterdir()} == {".."}
 
 
@@ -241,7 +248,7 @@ def test_nothing_to_do_takes_no_time(tmp_path: Path) -> None:
     for cell in store.grid.cells(0):
         store.write_record("a", "toy", store.grid.block(0, cell), {}, time.monotonic())
     started = time.monotonic()
-    check(run_steps(out, [step], workers=2, show=QUIET))
+    check(run_steps(out, [step], quiet(workers=2)), out)
     assert time.monotonic() - started < 20
     assert not (out / "toy.log").exists()
 
@@ -251,7 +258,11 @@ def test_tracking_may_lie_elsewhere(tmp_path: Path) -> None:
     mine = tmp_path / "elsewhere" / "a" / "mine"
     mine.mkdir(parents=True)
     out = toy_run.folder(tmp_path / "out")
-    run_steps(out, [toy_run.step("a")], workers=1, tracking=tmp_path / "elsewhere", show=QUIET)
+    run_steps(
+        out,
+        [toy_run.step("a")],
+        quiet(workers=1, tracking=tmp_path / "elsewhere"),
+    )
     assert not (out / "tracking").exists()
     assert mine.is_dir()
     assert len(list(mine.parent.parent.glob("cadseg-*/a/*/wall_seconds"))) == 1
@@ -314,7 +325,7 @@ def test_a_signal_stops_the_run(tmp_path: Path, number: int) -> None:
     run.send_signal(number)
     assert run.wait(timeout=10) == 130
     assert living(below) == []
-    assert status.notes(out, toy_run.step("a")) == {}
+    assert notes(out, toy_run.step("a")) == {}
     _goes_on(out)
 
 
@@ -346,26 +357,26 @@ def test_the_end_of_the_server_is_the_end_of_the_run(tmp_path: Path) -> None:
     _goes_on(out)
 
 
-def test_the_end_of_the_nursery_costs_time_only(tmp_path: Path) -> None:
+def test_the_end_of_the_fork_server_costs_time_only(tmp_path: Path) -> None:
     """Where the process from which workers are forked is killed, others take their place."""
     out = toy_run.folder(tmp_path, shape=(50, 50, 50), sleep=0.02)
     run = begin(out, [toy_run.step("a")])
     until_under_way(out)
     server = psutil.Process(run.pid).children()[0]
-    (nursery,) = (one for one in server.children() if one.cmdline() == server.cmdline())
-    workers = nursery.children()
-    nursery.kill()
+    (fork_server,) = (one for one in server.children() if one.cmdline() == server.cmdline())
+    workers = fork_server.children()
+    fork_server.kill()
     assert run.wait(timeout=60) == 0
     assert workers
     assert living(workers) == []
-    assert len(status.records(Store.open(out), toy_run.step("a"))) == 125
+    assert len(records(Store.open(out), toy_run.step("a"))) == 125
 
 
 def _goes_on(out: Path) -> None:
-    before = len(status.records(Store.open(out), toy_run.step("a")))
+    before = len(records(Store.open(out), toy_run.step("a")))
     assert before < 125
     toy_run.behave(out)
-    check(run_steps(out, [toy_run.step("a")], workers=2, show=QUIET))
+    check(run_steps(out, [toy_run.step("a")], quiet(workers=2)), out)
 
 
 @pytest.mark.slow
@@ -384,7 +395,7 @@ def test_no_moment_is_bad_for_a_signal(tmp_path: Path, number: int, delay: float
     while living(below) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert living(below) == []
-    check(run_steps(out, steps, workers=2, show=QUIET))
+    check(run_steps(out, steps, quiet(workers=2)), out)
     assert violations(out, steps) == 0
 
 
@@ -392,7 +403,7 @@ def test_no_moment_is_bad_for_a_signal(tmp_path: Path, number: int, delay: float
 def test_random_errors_are_repaired(tmp_path: Path) -> None:
     """Of 1,000 blocks whose reads fail at random in 2.5 % of all attempts, every one is done."""
     out = toy_run.folder(tmp_path, shape=(100, 100, 100), fail=0.025, seed=0)
-    found = run_steps(out, [toy_run.step("a")], workers=2, show=QUIET)
+    found = run_steps(out, [toy_run.step("a")], quiet(workers=2))
     assert counts(found) == {"a": (1000, 0, 0)}
 
 
@@ -401,7 +412,7 @@ def test_random_deaths_are_repaired(tmp_path: Path) -> None:
     """Of 500 blocks in two steps whose workers die now and then, every one is done, in order."""
     out = toy_run.folder(tmp_path, shape=(100, 50, 50), die=0.05)
     steps = [toy_run.step("a"), toy_run.step("b", "a", halo=(3, 3, 3))]
-    check(run_steps(out, steps, workers=3, retries=4, show=QUIET))
+    check(run_steps(out, steps, quiet(workers=3, retries=4)), out)
     assert violations(out, steps) == 0
 
 
@@ -414,9 +425,9 @@ def test_many_killed_runs_end_as_one(tmp_path: Path) -> None:
         time.sleep(delay)
         run.kill()
         run.wait()
-    check(run_steps(out, UP_AND_DOWN, workers=2, show=QUIET))
+    check(run_steps(out, UP_AND_DOWN, quiet(workers=2)), out)
     alone = toy_run.folder(tmp_path / "alone", **AWRY)
-    check(run_steps(alone, UP_AND_DOWN, workers=1, serial=True, show=QUIET))
+    check(run_steps(alone, UP_AND_DOWN, quiet(workers=1, serial=True)), alone)
     for step in UP_AND_DOWN:
         one, two = (sorted((f / f"toy-{step.name}").iterdir()) for f in (out, alone))
         assert [f.name for f in one] == [f.name for f in two]

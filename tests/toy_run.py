@@ -10,10 +10,11 @@ import pickle
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from cadseg import config
+from cadseg.pipeline.execution.driver import Execution, run_steps
 from cadseg.pipeline.execution.progress import Progress
-from cadseg.pipeline.execution.schedule import run_steps
 from cadseg.workers.process import Step
 
 
@@ -51,12 +52,17 @@ def step(name: str, *after: str, level: int = 0, halo: tuple[int, int, int] = (0
     return Step(name, "toy", f"toy_{name}", level=level, halo=halo, after=after)
 
 
+def quiet(**how: Any) -> Execution:
+    """An execution that prints nothing."""
+    return Execution(progress=Progress(quiet=True), **how)
+
+
 def main() -> None:
     """Run pickled steps."""
     out, steps, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where tests run in background
     try:
-        run_steps(out, pickle.loads(steps.read_bytes()), workers=workers, show=Progress(quiet=True))
+        run_steps(out, pickle.loads(steps.read_bytes()), quiet(workers=workers))
     except KeyboardInterrupt:
         sys.exit(130)
 
