@@ -1,4 +1,4 @@
-"""The whole job: from a volume to its segmentation, in one folder, again and again until done.
+"""The whole run: from a volume to its segmentation, in one folder, again and again until done.
 
 >>> from cadseg.pipeline.run import Execution, predict
 >>> report = predict("volume.zarr", Execution(workers=8))
@@ -21,7 +21,7 @@ from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.lock import claim
 from cadseg.pipeline.execution.outcome import check
 from cadseg.pipeline.execution.records import records
-from cadseg.pipeline.prepare import Job, prepare, recut
+from cadseg.pipeline.prepare import PreparedRun, prepare, recut
 from cadseg.pipeline.stages import Stage, steps_of
 from cadseg.storage import group, tables, volume
 from cadseg.workers.store import RUN_FILE, Store
@@ -45,8 +45,8 @@ class Report:
     warnings: tuple[str, ...] = ()
 
 
-def execute(job: Job, execution: Execution | None = None) -> Report:
-    """Run a prepared job to its end.
+def execute(prepared: PreparedRun, execution: Execution | None = None) -> Report:
+    """Compute a prepared run to its end.
 
     Raises:
         OutputError: the folder cannot be made, or another run works in it.
@@ -54,19 +54,19 @@ def execute(job: Job, execution: Execution | None = None) -> Report:
         StageError: blocks failed; everything finished is kept.
         Interrupted: Ctrl-C or SIGTERM; everything finished is kept.
     """
-    _make_folder(job.out)
+    _make_folder(prepared.out)
     try:
-        with claim(job.out):
-            _clear(job)
-            text = json.dumps(job.run, indent=1)
-            tables.replace(job.out / RUN_FILE, text.encode())
-            _create_arrays(job)
-            steps = steps_of(job.store, job.until)
-            outcomes = run_steps(job.out, steps, execution or Execution())
+        with claim(prepared.out):
+            _clear(prepared)
+            text = json.dumps(prepared.run, indent=1)
+            tables.replace(prepared.out / RUN_FILE, text.encode())
+            _create_arrays(prepared)
+            steps = steps_of(prepared.store, prepared.until)
+            outcomes = run_steps(prepared.out, steps, execution or Execution())
     except OSError as error:
-        raise StageError(f"output {job.out}: {error}; what is finished is kept") from error
-    check(outcomes, job.out)
-    return _report(job)
+        raise StageError(f"output {prepared.out}: {error}; what is finished is kept") from error
+    check(outcomes, prepared.out)
+    return _report(prepared)
 
 
 def predict(url: str, execution: Execution | None = None, **request: object) -> Report:
@@ -141,33 +141,33 @@ def _make_folder(out: Path) -> None:
         ) from None
 
 
-def _clear(job: Job) -> None:
+def _clear(prepared: PreparedRun) -> None:
     """Remove what stages that are redone have left.
 
     Records first: were the deletion stopped, no record may speak of data that has gone.
     """
-    paths = [path for stage in job.redo for path in leavings(job, stage)]
+    paths = [path for stage in prepared.redo for path in leavings(prepared, stage)]
     for path in sorted(paths, key=lambda path: path.parent.name != "records"):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def leavings(job: Job, stage: Stage) -> list[Path]:
+def leavings(prepared: PreparedRun, stage: Stage) -> list[Path]:
     """Folders of an earlier run that redoing `stage` deletes."""
-    paths = [job.out / array for array in stage.arrays]
-    paths += [job.store.table_folder(table) for table in stage.tables]
+    paths = [prepared.out / array for array in stage.arrays]
+    paths += [prepared.store.table_folder(table) for table in stage.tables]
     for folder in ("records", "tracking", "logs/attempts"):
-        paths += [p for kind in stage.kinds for p in (job.out / folder).glob(f"{kind}*")]
+        paths += [p for kind in stage.kinds for p in (prepared.out / folder).glob(f"{kind}*")]
     return [path for path in paths if path.exists()]
 
 
-def _create_arrays(job: Job) -> None:
-    store, run, out = job.store, job.run, job.out
+def _create_arrays(prepared: PreparedRun) -> None:
+    store, run, out = prepared.store, prepared.run, prepared.out
     if run["source"] == "raw" and not store.fused:
-        _create(job, "affinities", lead=(3,), dtype="uint8")
-    _create(job, "basins", dtype="uint32")
-    _create(job, "fragments")
+        _create(prepared, "affinities", lead=(3,), dtype="uint8")
+    _create(prepared, "basins", dtype="uint32")
+    _create(prepared, "fragments")
     for level in range(len(run["pyramid"])):
-        _create(job, f"segmentation/{level}", factors=store.pyramid_factors(level))
+        _create(prepared, f"segmentation/{level}", factors=store.pyramid_factors(level))
     group.write_multiscales(
         out,
         [str(level) for level in range(len(run["pyramid"]))],
@@ -178,7 +178,7 @@ def _create_arrays(job: Job) -> None:
 
 
 def _create(
-    job: Job,
+    prepared: PreparedRun,
     name: str,
     *,
     lead: tuple[int, ...] = (),
@@ -186,24 +186,26 @@ def _create(
     factors: Zyx = (1, 1, 1),
 ) -> None:
     """One array of the run, `factors` times coarser than the volume."""
-    z, y, x = (s * f for s, f in zip(job.run["voxel_size_nm"], factors, strict=True))
+    z, y, x = (s * f for s, f in zip(prepared.run["voxel_size_nm"], factors, strict=True))
     volume.create_output(
-        job.out,
+        prepared.out,
         name,
         lead=lead,
-        shape=zyx(-(-n // f) for n, f in zip(job.store.grid.shape, factors, strict=True)),
+        shape=zyx(-(-n // f) for n, f in zip(prepared.store.grid.shape, factors, strict=True)),
         dtype=dtype,
-        shard=job.store.grid.block_shape,
+        shard=prepared.store.grid.block_shape,
         voxel_size_nm=(z, y, x),
-        offset_nm=tuple(job.run["offset_nm"]),
+        offset_nm=tuple(prepared.run["offset_nm"]),
     )
 
 
-def _report(job: Job) -> Report:
-    if job.until not in (None, "segment"):
-        return Report(job.out, None)
-    warning = _percolation(job.store)
-    return Report(job.out, job.out / "segmentation" / "0", () if warning is None else (warning,))
+def _report(prepared: PreparedRun) -> Report:
+    if prepared.until not in (None, "segment"):
+        return Report(prepared.out, None)
+    warning = _percolation(prepared.store)
+    return Report(
+        prepared.out, prepared.out / "segmentation" / "0", () if warning is None else (warning,)
+    )
 
 
 def _percolation(store: Store) -> str | None:

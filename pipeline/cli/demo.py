@@ -1,4 +1,4 @@
-"""``cadseg demo``: the whole job on the volume that ships with the package."""
+"""``cadseg demo``: the whole run on the volume that ships with the package."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ def command(
     from cadseg.pipeline.plan import plan
     from cadseg.pipeline.prepare import prepare
 
-    job = prepare(volume, source="affinities" if affinities else "raw", **request)
-    _show(plan(job, execution().workers))
+    prepared = prepare(volume, source="affinities" if affinities else "raw", **request)
+    _show(plan(prepared, execution().workers))
 
 
 def _show(plan: Plan) -> None:

@@ -31,11 +31,11 @@ def run(
     from cadseg.pipeline.prepare import prepare
     from cadseg.pipeline.run import execute, leavings
 
-    job = prepare(volume, source=source, **request)
-    for stage in job.redo:
-        for path in leavings(job, stage):
+    prepared = prepare(volume, source=source, **request)
+    for stage in prepared.redo:
+        for path in leavings(prepared, stage):
             click.echo(f"deleting {path}", err=True)
-    report = execute(job, execution())
+    report = execute(prepared, execution())
     for warning in report.warnings:
         click.echo(f"Warning: {warning}", err=True)
     click.echo(report.segmentation or report.out)
