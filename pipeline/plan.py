@@ -26,7 +26,7 @@ from cadseg.workers.step import Work
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cadseg.pipeline.prepare import Job
+    from cadseg.pipeline.prepare import PreparedRun
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
 
@@ -112,16 +112,18 @@ class Plan:
         return tuple(lines)
 
 
-def plan(job: Job, workers: int = 1) -> Plan:
-    """What the run `job` would take, from its beginning, with so many workers."""
-    store = job.store
-    steps = steps_of(store, job.until)
+def plan(prepared: PreparedRun, workers: int = 1) -> Plan:
+    """What the run `prepared` would take, from its beginning, with so many workers."""
+    store = prepared.store
+    steps = steps_of(store, prepared.until)
     planned = tuple(_step_plan(store, step) for step in steps)
-    there = next(p for p in (job.out.absolute(), *job.out.absolute().parents) if p.exists())
+    there = next(
+        p for p in (prepared.out.absolute(), *prepared.out.absolute().parents) if p.exists()
+    )
     records = RECORD_BYTES * sum(step.blocks for step in planned)
     voxels = store.grid.domain.size if any(step.stage == "edges" for step in steps) else 0
     return Plan(
-        out=job.out,
+        out=prepared.out,
         workers=workers,
         steps=planned,
         disk=round(sum(step.compressed for step in planned) + TABLES * voxels) + records,

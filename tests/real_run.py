@@ -39,7 +39,7 @@ SMALL = (
 )
 
 SETS = ["block_shape=[3, 21, 24]", *(word.removeprefix("--set=") for word in SMALL)]
-HERE = run.How(serial=True, progress=Progress(quiet=True))
+HERE = run.Execution(serial=True, progress=Progress(quiet=True))
 
 
 def segment(affs: Path, out: Path, *more: str, **request: object) -> run.Report:

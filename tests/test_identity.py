@@ -131,8 +131,8 @@ def test_what_is_read_counts(tmp_path: Path) -> None:
 
     def made(name: str, *sets: str, data: Any = data, **more: Any) -> str:
         path = real.volume(tmp_path / name, data, **more)
-        job = prepare(str(path), source="affinities", config="ssem", overrides=sets)
-        return job.store.identity("fragments")
+        prepared = prepare(str(path), source="affinities", config="ssem", overrides=sets)
+        return prepared.store.identity("fragments")
 
     first = made("a.zarr")
     assert made("b.zarr") == first

@@ -64,11 +64,11 @@ class Witness(Store):
 def witnessed(folder: Path, raw: Path, *changes: str) -> dict[str, dict[str, set[str]]]:
     """By kind of step, what its blocks did in a run."""
     overrides = (*real.SETS, "block_shape=[8, 32, 32]", "predict.tile=[32, 32]", *changes)
-    job = prepare(str(raw), out=folder, config="ssem", overrides=overrides)
-    group.ensure_group(job.out)
-    tables.replace(job.out / RUN_FILE, json.dumps(job.run).encode())
-    create_arrays(job)
-    store = Witness.open(job.out)
+    ready = prepare(str(raw), out=folder, config="ssem", overrides=overrides)
+    group.ensure_group(ready.out)
+    tables.replace(ready.out / RUN_FILE, json.dumps(ready.run).encode())
+    create_arrays(ready)
+    store = Witness.open(ready.out)
     assert isinstance(store, Witness)
     for step in steps_of(store):
         for cell in store.grid.cells(step.level):

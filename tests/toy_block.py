@@ -17,6 +17,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+from cadseg.blocks import cell_name
 from cadseg.workers.step import Cost
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def run(step: str, block: Block, store: Store) -> dict[str, int]:
     """Write the block's voxel count to a file."""
     path = store.out / "toy.json"
     ways: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    name = f"{step}-{block.key}"
+    name = f"{step}-{cell_name(block.cell)}"
     number = _attempts(store, name)
     begun = time.monotonic()
     try:
@@ -37,7 +38,7 @@ def run(step: str, block: Block, store: Store) -> dict[str, int]:
         time.sleep(ways.get("sleep", 0))
         folder = store.out / f"toy-{step}"
         folder.mkdir(exist_ok=True)
-        (folder / block.key).write_text(f"{block.write.size}\n")
+        (folder / cell_name(block.cell)).write_text(f"{block.write.size}\n")
     except BaseException:
         _log(store, name, begun, "failed")
         raise

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from typing import TYPE_CHECKING
 
-from cadseg.workers.store import Store
-
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cadseg.blocks import Zyx
     from cadseg.workers.step import Step
+    from cadseg.workers.store import Store
 
 
-def process(out: Path, step: Step, cell: Zyx) -> None:
+def process(store: Store, step: Step, cell: Zyx) -> None:
     """Compute the block of `step` at `cell` and write its done-record; skip it if it is there."""
-    store = _store(out)
     if store.record(step.name, step.stage, cell) is not None:
         return
     started = time.monotonic()
@@ -25,8 +20,3 @@ def process(out: Path, step: Step, cell: Zyx) -> None:
     block = store.grid.block(step.level, cell, step.halo)
     counts = step.kind.run(block, store)
     store.write_record(step.name, step.stage, block, counts, started)
-
-
-@functools.cache
-def _store(out: Path) -> Store:
-    return Store.open(out)

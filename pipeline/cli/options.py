@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from cadseg.pipeline.run import How
+    from cadseg.pipeline.execution.driver import Execution
 
 F = Callable[..., Any]
 
@@ -61,19 +61,19 @@ def request_options(raw: bool) -> Callable[[F], F]:
     return decorate
 
 
-def how_options(function: F) -> F:
-    """Options that say how to run, which never change the result; given on as ``how``."""
+def execution_options(function: F) -> F:
+    """Options that say how to run, which never change the result; given on as ``execution``."""
 
     @functools.wraps(function)
     def command(
         workers: int, serial: bool, timeout: float | None, tracking: Path | None, **given: Any
     ) -> Any:
-        def how() -> How:
-            from cadseg.pipeline.run import How
+        def execution() -> Execution:
+            from cadseg.pipeline.execution.driver import Execution
 
-            return How(workers=workers, serial=serial, timeout=timeout, tracking=tracking)
+            return Execution(workers=workers, serial=serial, timeout=timeout, tracking=tracking)
 
-        return function(how=how, **given)
+        return function(execution=execution, **given)
 
     for option in (
         click.option("--tracking", type=click.Path(path_type=Path), help="Local folder for notes."),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cadseg.pipeline.cli.options import how_options
+from cadseg.pipeline.cli.options import execution_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cadseg.pipeline.run import How
+    from cadseg.pipeline.execution.driver import Execution
 
 MOST = 1000
 """Thresholds in a sweep."""
@@ -29,7 +29,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--ground-truth", metavar="TRUTH", help="Of a sweep: Zarr array, FILE.h5:DATASET.")
 @click.option("--plot", metavar="FILE.png", type=FILE, help="Of a sweep: draw its scores.")
 @click.option("--table", metavar="FILE.csv", type=FILE, help="Of a sweep: write its scores.")
-@how_options
+@execution_options
 def command(
     out: Path,
     threshold: float | None,
@@ -38,7 +38,7 @@ def command(
     ground_truth: str | None,
     plot: Path | None,
     table: Path | None,
-    how: Callable[[], How],
+    execution: Callable[[], Execution],
 ) -> None:
     """Cut the merge tree of the run in OUT elsewhere; only the segmentation is rewritten.
 
@@ -50,7 +50,7 @@ def command(
             raise click.UsageError("--ground-truth, --plot and --table belong to --sweep")
         if threshold is None and min_voxels is None:
             raise click.UsageError("accepted is --threshold, --min-voxels, or --sweep")
-        _relabel(out, threshold, min_voxels, how())
+        _relabel(out, threshold, min_voxels, execution())
     elif threshold is not None:
         raise click.UsageError("accepted is either --threshold or --sweep")
     elif ground_truth is None:
@@ -59,10 +59,12 @@ def command(
         _sweep(out, thresholds(sweep), ground_truth, min_voxels, plot, table)
 
 
-def _relabel(out: Path, threshold: float | None, min_voxels: int | None, how: How) -> None:
+def _relabel(
+    out: Path, threshold: float | None, min_voxels: int | None, execution: Execution
+) -> None:
     from cadseg.pipeline.run import relabel
 
-    report = relabel(out, threshold, how, min_voxels=min_voxels)
+    report = relabel(out, threshold, execution, min_voxels=min_voxels)
     for warning in report.warnings:
         click.echo(f"Warning: {warning}", err=True)
     click.echo(report.segmentation)
