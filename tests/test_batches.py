@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pytest
 import torch
+import toy_training as toy
 
 from cadseg.models.training.batches import Batch, batch_of, batches
 from cadseg.models.training.crops import Crops
 from cadseg.models.training.processes import Share
 
-sys.path.append(str(Path(__file__).parent))
-
-import toy_training as toy
-
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cadseg.models.training.recipe import TrainConfig
 
 ALONE = Share(0, 1, torch.device("cpu"))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+import toy_training as toy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -24,11 +23,9 @@ from cadseg.models.training.processes import Share
 from cadseg.models.training.train import train
 from cadseg.models.training.validate import Validation
 
-sys.path.append(str(Path(__file__).parent))
-
-import toy_training as toy
-
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cadseg.blocks import Zyx
 
 FIRST = Share(0, 1, torch.device("cpu"))

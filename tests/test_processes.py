@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+import toy_training as toy
 
 from cadseg.errors import ConfigError
 from cadseg.models import weights
@@ -18,11 +18,9 @@ from cadseg.models.training.objective import Objective
 from cadseg.models.training.processes import Share, share
 from cadseg.models.training.train import adam_of, learning_rate
 
-sys.path.append(str(Path(__file__).parent))
-
-import toy_training as toy
-
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cadseg.models.training.recipe import TrainConfig
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]

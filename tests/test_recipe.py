@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import toy_training as toy
 import yaml
 
 from cadseg.config import builtin_names
@@ -14,10 +15,6 @@ from cadseg.models import weights
 from cadseg.models.training import recipe
 from cadseg.models.training.recipe import TrainConfig
 from cadseg.pipeline import cli
-
-sys.path.append(str(Path(__file__).parent))
-
-import toy_training as toy
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 RECIPES = sorted(toy.RECIPE.parent.glob("train-*.yaml"))

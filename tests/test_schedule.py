@@ -15,6 +15,7 @@ import daisy.v2 as daisy
 import numpy as np
 import psutil
 import pytest
+import toy_run
 from funlib.geometry.roi import Roi as DaisyRoi
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,9 +30,6 @@ from cadseg.pipeline.execution.serial import needs, unfinished
 from cadseg.workers.store import Store
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE))  # workers copy it
-
-import toy_run  # noqa: E402
 
 if TYPE_CHECKING:
     from cadseg.pipeline.execution.schedule import StepOutcome

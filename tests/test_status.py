@@ -10,16 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+import toy_run
 
 from cadseg.pipeline.execution import status as statuses
 from cadseg.pipeline.execution.progress import Progress, span, speed
 from cadseg.pipeline.execution.schedule import run_steps
 from cadseg.pipeline.execution.status import status
 from cadseg.workers.store import Store
-
-sys.path.append(str(Path(__file__).parent))
-
-import toy_run
 
 QUIET = Progress(quiet=True)
 STEPS = [toy_run.step("a"), toy_run.step("b", "a", level=1)]

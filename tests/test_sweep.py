@@ -9,11 +9,12 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 import pytest
+import real_run as real
 from PIL import Image
 
 from cadseg.blocks import Roi
@@ -23,9 +24,8 @@ from cadseg.pipeline import run
 from cadseg.pipeline.cli.relabel import thresholds
 from cadseg.pipeline.sweep import sweep
 
-sys.path.append(str(Path(__file__).parent))
-
-import real_run as real
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RANGE = "0.1:0.9:0.1"
 SHAPE = (6, 42, 48)
