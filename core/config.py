@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cadseg.errors import ConfigError
 
-if TYPE_CHECKING:
-    from cadseg.blocks import Zyx
-
 Unit = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Lengths = tuple[Positive, Positive, Positive]
 
 TRAINING = "train-"
@@ -78,7 +78,7 @@ class SegmentConfig(Strict):
     """Where the merge tree is cut, and how the segmentation is stored."""
 
     threshold: Unit
-    min_voxels: Annotated[int, Field(ge=0)]
+    min_voxels: NonNegative
     pyramid_levels: Annotated[int, Field(ge=0, le=16)]
 
 
@@ -129,12 +129,6 @@ def from_tree(tree: Mapping[str, Any], where: str) -> Config:
         return Config.model_validate(tuples(tree))
     except ValidationError as error:
         raise ConfigError(f"config {where}: {sentence(error)}") from None
-
-
-def zyx_of(values: Sequence[int]) -> Zyx:
-    """Three config numbers as coordinates."""
-    z, y, x = values
-    return z, y, x
 
 
 def _read(name_or_file: str, names: Sequence[str]) -> dict[str, Any]:
