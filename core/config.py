@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cadseg.errors import ConfigError
 
@@ -91,6 +91,21 @@ class Config(Strict):
     fragments: FragmentsConfig
     agglomerate: AgglomerateConfig
     segment: SegmentConfig
+
+    @model_validator(mode="after")
+    def _keys_fit_together(self) -> Config:
+        if self.agglomerate.engine == "waterz" and not self.predict.keep_affinities:
+            raise ValueError(
+                "agglomerate.engine is waterz, which reads affinities, but predict.keep_affinities "
+                "is false; accepted is the engine exact, or affinities that are kept"
+            )
+        threshold, floor = self.segment.threshold, self.agglomerate.min_affinity
+        if threshold < floor:
+            raise ValueError(
+                f"segment.threshold is {threshold}, below agglomerate.min_affinity, {floor}, under "
+                "which merges are not computed; choose a higher threshold or a lower floor"
+            )
+        return self
 
 
 def builtin_names(*, training: bool = False) -> list[str]:
@@ -192,7 +207,8 @@ def sentence(error: ValidationError) -> str:
         return f"there is no key {key}"
     if first["type"] == "missing":
         return f"the key {key} is missing"
-    if first["type"] == "value_error":  # ours, and a sentence already
-        return f"{key}: {first['ctx']['error']}"
+    if first["type"] == "value_error":  # raised by a validator of ours: a sentence already
+        problem = str(first["ctx"]["error"])
+        return f"{key}: {problem}" if key else problem
     accepted = first["msg"].removeprefix("Input should be ")
     return f"{key} is {first['input']!r}; accepted is {accepted}"

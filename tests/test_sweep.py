@@ -21,7 +21,7 @@ from cadseg.blocks import Roi
 from cadseg.evaluation import metrics
 from cadseg.evaluation.curve import best
 from cadseg.pipeline import run
-from cadseg.pipeline.cli.relabel import thresholds
+from cadseg.pipeline.cli.parse import thresholds
 from cadseg.pipeline.sweep import sweep
 
 if TYPE_CHECKING:

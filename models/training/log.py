@@ -1,10 +1,12 @@
 """The log of a training run: losses and scores as tables, for TensorBoard, and on the terminal.
 
-log.csv                    step, losses (means since the last line), learning rate, speed
-validation.csv             step and scores on the held-out volumes
-events.out.tfevents.*      the same figures for TensorBoard
-failed-000123-0.json       if a loss or a weight is not finite: the step and where its crops
-were cut; the last number is the rank
+    log.csv                    step, losses (means since the last line), learning rate, speed
+    validation.csv             step and scores on the held-out volumes
+    events.out.tfevents.*      the same figures for TensorBoard
+    failed-000123-0.json       if a loss or a weight is not finite: the step and where its crops
+                               were cut; the last number is the rank of the process
+
+A resumed run continues these tables.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ def main() -> None:
                 speeds.append(pool.submit(_speed, name, asked.steps, config).result())
     for name, speeds in found.items():
         print(f"{name}: {statistics.median(speeds):.2f} crops/s {[f'{s:.2f}' for s in speeds]}")
-    plain, process = (statistics.median(speeds) for speeds in found.values())
-    print(f"ratio: {process / plain:.2f}")
+    plain, quick = (statistics.median(speeds) for speeds in found.values())
+    print(f"ratio: {quick / plain:.2f}")
 
 
 def _speed(name, steps, config):  # type: ignore[no-untyped-def]
