@@ -1,8 +1,8 @@
-"""The numbers of a run: frozen, complete, and strict at every level.
+"""The config of a run: frozen, complete, and strict at every level.
 
-There are no scientific defaults here: they stand in the YAML files of ``configs/``, each key
-explained. A config is one of those files, or a complete file of the user's own, changed key by key
-by ``--set a.b=value``.
+There are no defaults here: they are in the YAML files of ``configs/``, which explain every key. A
+config is one of these files, or a complete file of the user's own, with single keys overridden by
+``--set a.b=value``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Lengths = tuple[Positive, Positive, Positive]
 
 TRAINING = "train-"
-"""How the names of the configs that train a network begin."""
+"""Prefix of the names of training configs."""
 
 
 class Strict(BaseModel):
@@ -56,7 +56,7 @@ class PredictConfig(Strict):
 
 
 class FragmentsConfig(Strict):
-    """How heights are made of affinities, and fragments of heights."""
+    """How affinities become heights, and heights become fragments."""
 
     dimensions: Literal[2, 3]
     distance_clip: Annotated[int, Field(ge=1, le=64)]
@@ -83,7 +83,7 @@ class SegmentConfig(Strict):
 
 
 class Config(Strict):
-    """Everything a run depends on, beside the volume and the weights themselves."""
+    """Everything a run depends on, except for the volume and the weights themselves."""
 
     block_shape: Lengths
     volume: VolumeConfig
@@ -127,7 +127,7 @@ def load(name_or_file: str, overrides: Sequence[str] = ()) -> Config:
 def read(
     name_or_file: str, overrides: Sequence[str] = (), *, training: bool = False
 ) -> dict[str, Any]:
-    """Plain data of the config of that name, or in that file, with overrides applied.
+    """The config of that name, or in that file, as plain data with overrides applied.
 
     Raises:
         ConfigError: no such config; not YAML; a key to override that is not there.
