@@ -56,7 +56,7 @@ def literal_weights(wanted, counts):
 
 
 @given(LABELS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_targets(labels):
     """An edge is wanted where both voxels carry the same positive label; the rest is balanced."""
     found = targets_of(torch.from_numpy(labels))
@@ -106,7 +106,7 @@ def test_balance_makes_both_sides_count_alike():
 
 
 @given(LABELS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_borders_are_taken_out(labels):
     """A pixel whose 3 x 3 window holds two positive labels becomes background; others stay."""
     result = without_borders(torch.from_numpy(labels))
