@@ -56,7 +56,7 @@ def literal_weights(wanted, counts):
 
 
 @given(LABELS)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_targets(labels):
     """An edge is wanted where both voxels carry the same positive label; the rest is balanced."""
     found = targets_of(torch.from_numpy(labels))
