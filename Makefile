@@ -11,7 +11,7 @@ demo: .venv/.installed
 	$(BIN)/cadseg demo demo-output --workers 2
 
 test: .venv/.dev
-	$(BIN)/pytest -m ""
+	$(BIN)/pytest -m "" --hypothesis-profile=thorough
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""All index arithmetic: boxes of voxels, and the nested grid of blocks that cuts a volume.
+"""All index arithmetic: boxes of voxels, and the nested grid that divides a volume into blocks.
 
 Coordinates are voxels of the raw volume, axis order z, y, x; boxes are half-open. Blocks lie on a
 grid that is anchored at the volume's origin, whatever part of the volume is asked for (the
@@ -50,14 +50,14 @@ class Roi:
         return z, y, x
 
     def grown(self, lower: Zyx, upper: Zyx) -> Roi:
-        """The box with `lower` voxels more below and `upper` voxels more above."""
+        """The box extended by `lower` voxels below and by `upper` voxels above."""
         return Roi(
             zyx(b - g for b, g in zip(self.begin, lower, strict=True)),
             zyx(e + g for e, g in zip(self.end, upper, strict=True)),
         )
 
     def clipped(self, to: Roi) -> Roi:
-        """The part of the box that lies in `to`."""
+        """The intersection with `to`; empty boxes keep a place within it."""
         begin = zyx(
             min(max(b, tb), te) for b, tb, te in zip(self.begin, to.begin, to.end, strict=True)
         )
@@ -84,8 +84,8 @@ class Block:
 
     level: int
     cell: Zyx
-    cover: Roi  # the whole cell, clipped to the volume: what it alone may write
-    write: Roi  # the part of the cell in the domain: what it computes
+    cover: Roi  # the cell clipped to the volume: what this block alone may write
+    write: Roi  # the cell clipped to the domain: what it computes
     read: Roi  # `write` grown by the halo, clipped to the domain
 
 
@@ -173,7 +173,7 @@ def pieces(roi: Roi, shape: Zyx) -> Iterator[Roi]:
 
 
 def open_sides(write: Roi, domain: Roi) -> list[tuple[int, int]]:
-    """Sides of a block beyond which the domain goes on: (axis, 0 for lower or 1 for upper)."""
+    """Faces of a block inside the domain: (axis, 0 for its lower or 1 for its upper face)."""
     lower = [(axis, 0) for axis in range(3) if write.begin[axis] > domain.begin[axis]]
     upper = [(axis, 1) for axis in range(3) if write.end[axis] < domain.end[axis]]
     return lower + upper

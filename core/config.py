@@ -1,8 +1,8 @@
-"""The numbers of a run: frozen, complete, and strict at every level.
+"""The config of a run: frozen, complete, and strict at every level.
 
-There are no scientific defaults here: they stand in the YAML files of ``configs/``, each key
-explained. A config is one of those files, or a complete file of the user's own, changed key by key
-by ``--set a.b=value``.
+There are no defaults here: they are in the YAML files of ``configs/``, which explain every key. A
+config is one of these files, or a complete file of the user's own, with single keys overridden by
+``--set a.b=value``.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cadseg.errors import ConfigError
 
-if TYPE_CHECKING:
-    from cadseg.blocks import Zyx
-
 Unit = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Lengths = tuple[Positive, Positive, Positive]
 
 TRAINING = "train-"
-"""How the names of the configs that train a network begin."""
+"""Prefix of the names of training configs."""
 
 
 class Strict(BaseModel):
@@ -56,7 +56,7 @@ class PredictConfig(Strict):
 
 
 class FragmentsConfig(Strict):
-    """How heights are made of affinities, and fragments of heights."""
+    """How affinities become heights, and heights become fragments."""
 
     dimensions: Literal[2, 3]
     distance_clip: Annotated[int, Field(ge=1, le=64)]
@@ -78,12 +78,12 @@ class SegmentConfig(Strict):
     """Where the merge tree is cut, and how the segmentation is stored."""
 
     threshold: Unit
-    min_voxels: Annotated[int, Field(ge=0)]
+    min_voxels: NonNegative
     pyramid_levels: Annotated[int, Field(ge=0, le=16)]
 
 
 class Config(Strict):
-    """Everything a run depends on, beside the volume and the weights themselves."""
+    """Everything a run depends on, except for the volume and the weights themselves."""
 
     block_shape: Lengths
     volume: VolumeConfig
@@ -91,6 +91,21 @@ class Config(Strict):
     fragments: FragmentsConfig
     agglomerate: AgglomerateConfig
     segment: SegmentConfig
+
+    @model_validator(mode="after")
+    def _keys_fit_together(self) -> Config:
+        if self.agglomerate.engine == "waterz" and not self.predict.keep_affinities:
+            raise ValueError(
+                "agglomerate.engine is waterz, which reads affinities, but predict.keep_affinities "
+                "is false; accepted is the engine exact, or affinities that are kept"
+            )
+        threshold, floor = self.segment.threshold, self.agglomerate.min_affinity
+        if threshold < floor:
+            raise ValueError(
+                f"segment.threshold is {threshold}, below agglomerate.min_affinity, {floor}, under "
+                "which merges are not computed; choose a higher threshold or a lower floor"
+            )
+        return self
 
 
 def builtin_names(*, training: bool = False) -> list[str]:
@@ -112,7 +127,7 @@ def load(name_or_file: str, overrides: Sequence[str] = ()) -> Config:
 def read(
     name_or_file: str, overrides: Sequence[str] = (), *, training: bool = False
 ) -> dict[str, Any]:
-    """Plain data of the config of that name, or in that file, with overrides applied.
+    """The config of that name, or in that file, as plain data with overrides applied.
 
     Raises:
         ConfigError: no such config; not YAML; a key to override that is not there.
@@ -129,12 +144,6 @@ def from_tree(tree: Mapping[str, Any], where: str) -> Config:
         return Config.model_validate(tuples(tree))
     except ValidationError as error:
         raise ConfigError(f"config {where}: {sentence(error)}") from None
-
-
-def zyx_of(values: Sequence[int]) -> Zyx:
-    """Three config numbers as coordinates."""
-    z, y, x = values
-    return z, y, x
 
 
 def _read(name_or_file: str, names: Sequence[str]) -> dict[str, Any]:
@@ -198,7 +207,8 @@ def sentence(error: ValidationError) -> str:
         return f"there is no key {key}"
     if first["type"] == "missing":
         return f"the key {key} is missing"
-    if first["type"] == "value_error":  # ours, and a sentence already
-        return f"{key}: {first['ctx']['error']}"
+    if first["type"] == "value_error":  # raised by a validator of ours: a sentence already
+        problem = str(first["ctx"]["error"])
+        return f"{key}: {problem}" if key else problem
     accepted = first["msg"].removeprefix("Input should be ")
     return f"{key} is {first['input']!r}; accepted is {accepted}"

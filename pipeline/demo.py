@@ -3,7 +3,8 @@
 The volume is 32 sections of 250 x 250 voxels of Drosophila medulla (FIB-SEM, 10 nm; FIB-25: FlyEM,
 HHMI Janelia; Takemura et al. 2015, Parag et al. 2015; CC BY) with neurons corrected by hand. In the
 truth, ids with fewer than 1000 voxels in the volume that it was cut from are 0, which scores leave
-out: they are crumbs of that correction. The network that ships never saw these sections.
+out: they are artefacts of that correction. The network that ships was not trained on these
+sections.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ BLOCK = (8, 256, 256)  # whole sections, so that no tile is computed twice; seve
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made, and how good it is."""
+    """The files that the demo wrote, and the scores of its segmentation."""
 
     volume: Path
     truth: Path
@@ -42,7 +43,7 @@ class Demo:
 
 
 def demo(folder: Path, small: bool = False, execution: run.Execution | None = None) -> Demo:
-    """Segment the demo volume in `folder`; called again, it goes on where it stopped.
+    """Segment the demo volume in `folder`; called again, it resumes.
 
     Args:
         folder: for the volume, the run and the picture.

@@ -1,4 +1,4 @@
-"""Scores over the threshold as a picture. The only file that opens matplotlib."""
+"""A plot of scores against the threshold. The only file that imports matplotlib."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SIZE = (6.4, 4.0)  # inches
 DOTS = 150  # per inch
-LINES = {  # column: its name, colour and marker; colours that the colour-blind can tell apart
+LINES = {  # column: its label, colour (of a palette safe for colour blindness) and marker
     "voi_sum": ("VOI", "#000000", "o"),
     "voi_split": ("VOI split", "#0072b2", "v"),
     "voi_merge": ("VOI merge", "#d55e00", "^"),
@@ -25,10 +25,10 @@ LINES = {  # column: its name, colour and marker; colours that the colour-blind 
 
 
 def check(path: Path) -> None:
-    """Refuse a picture that cannot be made.
+    """Refuse a plot that cannot be made.
 
     Raises:
-        OutputError: it is to be no PNG, or matplotlib is not installed.
+        OutputError: `path` is not a PNG, or matplotlib is not installed.
     """
     if path.suffix != ".png":
         raise OutputError(f"plot {path}: accepted is a file whose name ends in .png")
@@ -39,13 +39,13 @@ def check(path: Path) -> None:
         )
 
 
-def drawn(rows: np.ndarray[Any, Any], columns: Sequence[str], best: int) -> bytes:
-    """A PNG of scores over the threshold.
+def png(rows: np.ndarray[Any, Any], columns: Sequence[str], best: int) -> bytes:
+    """A PNG of scores against the threshold.
 
     Args:
-        rows: [point, column], thresholds rising.
-        columns: what they are; one is the threshold.
-        best: the point to mark.
+        rows: [point, column], in order of increasing threshold.
+        columns: their names; one is the threshold.
+        best: index of the point to mark.
     """
     from matplotlib.figure import Figure
 

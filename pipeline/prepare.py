@@ -104,7 +104,6 @@ def recut(
     changes = {"threshold": threshold, "min_voxels": min_voxels}
     tree["segment"] |= {key: value for key, value in changes.items() if value is not None}
     config = configs.from_tree(tree, str(store.out))
-    _check_config(config)
     last, above = stages_of(store)[-1], stages_of(store)[-2].name
     known = store.run["stages"]
     run: Json = {**store.run, "config": config.model_dump(mode="json")}
@@ -153,24 +152,13 @@ def _config(array: Volume, asked: str | Config | None, overrides: Sequence[str])
 
 
 def _check_config(config: Config) -> None:
-    """What no single key can say."""
+    """Refuse tiles that the network cannot predict."""
     for key, values in (("tile", config.predict.tile), ("halo", (config.predict.halo,))):
         if any(value % STRIDE for value in values):
             raise ConfigError(
                 f"predict.{key} is {', '.join(map(str, values))}; accepted are multiples of "
                 f"{STRIDE}"
             )
-    if config.agglomerate.engine == "waterz" and not config.predict.keep_affinities:
-        raise ConfigError(
-            "agglomerate.engine is waterz, which reads affinities, but predict.keep_affinities is "
-            "false; accepted is the engine exact, or affinities that are kept"
-        )
-    threshold, floor = config.segment.threshold, config.agglomerate.min_affinity
-    if threshold < floor:
-        raise ConfigError(
-            f"segment.threshold is {threshold}, below agglomerate.min_affinity, {floor}, under "
-            "which merges are not computed; choose a higher threshold or a lower floor"
-        )
 
 
 def _run_of(array: Volume, url: str, source: Source, config: Config) -> Json:

@@ -1,10 +1,10 @@
-"""Scores of a run at many thresholds, for the price of one look at its voxels.
+"""Scores of a run at many thresholds, from a single pass over its voxels.
 
 The scores are those of `relabel` followed by `evaluate`, threshold by threshold, within the run's
-roi; the run stays as it is. Voxels are counted once, block by block; the rest is done by
-`cadseg.evaluation.curve`.
+roi; the run is not changed. The contingency table of fragments and true neurons is computed once,
+block by block; `cadseg.evaluation.curve` merges its rows.
 
-The merges are held in memory, some 90 bytes each, beside the counts.
+The whole merge tree is held in memory, some 90 bytes per merge, besides that table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cadseg.agglomeration.agglomerate import Merges
 from cadseg.errors import OutputError
 from cadseg.evaluation.curve import SCORES, Point, best, curve
 from cadseg.evaluation.metrics import compared
-from cadseg.pipeline import plot as picture
+from cadseg.pipeline import plot as figure
 from cadseg.pipeline.prepare import recut
 from cadseg.pipeline.run import with_tree
 from cadseg.storage import tables
@@ -49,12 +49,12 @@ def sweep(
         thresholds: affinities, 0..1.
         truth: as in `evaluate`.
         min_voxels: as in `relabel`.
-        plot: picture to make of the scores.
-        table: CSV file to write them to.
+        plot: PNG file for a plot of the scores.
+        table: CSV file for the scores.
 
     Raises:
         CadsegError: no such run, a threshold that `relabel` would refuse, a truth that `evaluate`
-            would, or a file that cannot be written; nothing is then.
+            would refuse, or a file that cannot be written; no file is written then.
     """
     store = with_tree(out)
     for threshold in thresholds:
@@ -68,7 +68,7 @@ def sweep(
         tables.replace(table, "".join(f"{line}\n" for line in lines).encode())
     if plot is not None:
         rows = np.array([point.row for point in points])
-        tables.replace(plot, picture.drawn(rows, SCORES, points.index(best(points))))
+        tables.replace(plot, figure.png(rows, SCORES, points.index(best(points))))
     return points
 
 
@@ -80,12 +80,12 @@ def _check(plot: Path | None, table: Path | None) -> None:
                 "choose another"
             )
     if plot is not None:
-        picture.check(plot)
+        figure.check(plot)
 
 
 def _tree(store: Store) -> Merges:
     """All merges of the run."""
     parts = []
-    for level in range(store.grid.top + 1):  # what a merge builds on stands before it
+    for level in range(store.grid.top + 1):  # so that a merge comes after those it depends on
         parts += [store.read_table("merges", level, cell) for cell in store.grid.cells(level)]
     return Merges(**{name: np.concatenate([part.pop(name) for part in parts]) for name in MERGES})

@@ -1,4 +1,4 @@
-"""Volumes that tests share, and the rule that nothing is skipped silently in CI."""
+"""Volumes that tests share, how many examples they draw, and that CI skips nothing silently."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,12 @@ MAY_SKIP = {"gpu", "published"}
 _skipped: list[str] = []
 
 Array = np.ndarray[Any, Any]
+
+# Plain pytest draws few examples. `make test` loads the profile "thorough", in which the laws draw
+# ten times as many (`generated.THOROUGH`).
+settings.register_profile("quick", settings.default, deadline=None)
+settings.register_profile("thorough", settings.get_profile("quick"))
+settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session")

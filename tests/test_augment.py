@@ -13,17 +13,17 @@ from numpy.testing import assert_array_equal as same
 from cadseg.models.training import augment as module
 from cadseg.models.training import defects
 from cadseg.models.training.augment import (
-    Plane,
+    Transform,
     augment,
-    centred,
+    centred_grid,
     change_grey,
-    displacement,
+    displacement_field,
+    draw_transform,
     flip,
-    look_up,
     margin,
-    plane_of,
+    rotation,
+    sample,
     sources_of,
-    turned,
 )
 
 DEPTH, WIDTH = 5, 48
@@ -50,7 +50,7 @@ def changed(config, seed, first=0):
 
 
 def test_nothing_asked_nothing_changed():
-    """With all shares 0 there is no margin, and the result is the crop itself."""
+    """With all probabilities 0 there is no margin, and the result is the crop itself."""
     raw, labels = crop(NOTHING)
     raw_DYX, labels_DYX = changed(NOTHING, 1)
     assert raw_DYX.shape == labels_DYX.shape == (DEPTH, WIDTH, WIDTH)
@@ -59,7 +59,7 @@ def test_nothing_asked_nothing_changed():
     same(labels_DYX, labels)
 
 
-def test_shares_of_0_of_large_amounts_cut_the_middle():
+def test_probability_0_with_large_strengths_cuts_the_middle():
     """What may happen asks for a margin; where it does not happen the middle is left, exactly."""
     rare = MOVED.model_copy(update={"flip": 0, "rotate": 1e-9, "rescale": 1e-9, "elastic": 1e-9})
     unlikely = {"slipped": 1e-9, "drifted": 1e-9, "folded": 1e-9}
@@ -114,15 +114,15 @@ def test_no_label_is_made_up(first):
 def test_no_black_corners(config):
     """Whatever moves, no pixel of the result comes from outside of the crop; the margin is used."""
     half = (WIDTH - 1) / 2 + margin(config, WIDTH)
-    places = centred(WIDTH)
-    farthest = 0.0
+    places = centred_grid(WIDTH)
+    max_shift = 0.0
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        plane = plane_of(rng, WIDTH, config)
-        hit = defects.drawn(rng, DEPTH, WIDTH, config.defects)
+        plane = draw_transform(rng, WIDTH, config)
+        hit = defects.draw(rng, DEPTH, WIDTH, config.defects)
         found = max(float(at.abs().max()) for _, at in sources_of(places, plane, hit))
-        farthest = max(farthest, found)
-    assert 0.7 * half < farthest <= half
+        max_shift = max(max_shift, found)
+    assert 0.7 * half < max_shift <= half
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -130,13 +130,13 @@ def test_no_black_corners(config):
 def test_quarter_turns_are_exact(turns, width):
     """Rotating by multiples of 90 degrees gives the rotated arrays, to the last bit."""
     image = torch.randint(0, 2**31 - 1, (3, width, width), dtype=torch.int32)
-    at = Plane(turned(turns * math.pi / 2), None).sources(centred(width))
+    at = Transform(rotation(turns * math.pi / 2), None).sources(centred_grid(width))
     for mode in ("nearest", "bilinear"):
-        same(look_up(image, at, mode).round(), np.rot90(image, -turns, (1, 2)))
+        same(sample(image, at, mode).round(), np.rot90(image, -turns, (1, 2)))
 
 
 def test_flips_reach_all_orientations():
-    """There are 16 ways to flip and transpose a crop, all of them are drawn, none is new."""
+    """There are 16 ways to flip and transpose a crop, all of them are draw, none is new."""
     raw, labels = crop(NOTHING)
     rng = np.random.default_rng(0)
     found = set()
@@ -158,9 +158,9 @@ def test_stretching_makes_things_larger():
     rescaled = NOTHING.model_copy(update={"rescale": 1})
     factors = []
     for seed in range(300):
-        turn = plane_of(np.random.default_rng(seed), WIDTH, rescaled).turn
-        same(turn, np.diag(np.diag(turn)))
-        factors.append(1 / np.diag(turn))
+        matrix = draw_transform(np.random.default_rng(seed), WIDTH, rescaled).matrix
+        same(matrix, np.diag(np.diag(matrix)))
+        factors.append(1 / np.diag(matrix))
     assert 0.8 <= np.min(factors) < 0.82
     assert 1.18 < np.max(factors) <= 1.2
     assert abs(np.corrcoef(np.transpose(factors))[0, 1]) < 0.2
@@ -168,10 +168,12 @@ def test_stretching_makes_things_larger():
 
 def test_displacement_is_smooth_and_as_large_as_asked():
     """The field has the asked-for standard deviation and changes little from pixel to pixel."""
-    fields = torch.stack([displacement(np.random.default_rng(i), 128, 8, 1.5) for i in range(20)])
+    fields = torch.stack(
+        [displacement_field(np.random.default_rng(i), 128, 8, 1.5) for i in range(20)]
+    )
     assert fields.shape == (20, 2, 128, 128)
     assert float(fields.std()) == pytest.approx(1.5, rel=0.05)
-    assert float(fields.abs().max()) <= module.STEEP * 1.5
+    assert float(fields.abs().max()) <= module.CLIP * 1.5
     spread = fields.std(dim=(0, 1))
     assert 0.6 * 1.5 < float(spread.min()) < float(spread.max()) < 1.5 * 1.5
     assert float(fields.diff(dim=-1).std()) == pytest.approx(1.5 / 8 / math.sqrt(2), rel=0.1)

@@ -9,14 +9,13 @@ import os
 import pickle
 import re
 import resource
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 import pytest
+import real_run as real
 import torch
 import zarr
 from safetensors.torch import save_file
@@ -24,13 +23,10 @@ from safetensors.torch import save_file
 from cadseg.models import weights
 from cadseg.models.student import Student, StudentConfig
 
-sys.path.append(str(Path(__file__).parent))
-
-import real_run as real
-
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
+    from pathlib import Path
 
 BLOCKS = "--set=block_shape=[3, 21, 24]"
 RAW = np.random.default_rng(0).integers(0, 256, (3, 20, 24), np.uint8)

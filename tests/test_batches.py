@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pytest
 import torch
+import toy_training as toy
 
 from cadseg.models.training.batches import Batch, batch_of, batches
 from cadseg.models.training.crops import Crops
-from cadseg.models.training.processes import Share
-
-sys.path.append(str(Path(__file__).parent))
-
-import toy_training as toy
+from cadseg.models.training.processes import Process
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cadseg.models.training.recipe import TrainConfig
 
-ALONE = Share(0, 1, torch.device("cpu"))
+ALONE = Process(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -58,7 +55,7 @@ def test_processes_share_a_batch(config: TrainConfig, processes: int) -> None:
     crops = Crops(config.data)
     whole = batch_of(config, crops, 5, ALONE)
     for rank in range(processes):
-        part = batch_of(config, crops, 5, Share(rank, processes, torch.device("cpu")))
+        part = batch_of(config, crops, 5, Process(rank, processes, torch.device("cpu")))
         assert torch.equal(part.raw_BDYX, whole.raw_BDYX[rank::processes])
         assert torch.equal(part.labels_BDYX, whole.labels_BDYX[rank::processes])
         assert part.origins == whole.origins[rank::processes]

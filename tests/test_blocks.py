@@ -50,7 +50,7 @@ def members(roi: Roi) -> set[Zyx]:
 
 
 @given(one=boxes(), other=boxes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_clipping_leaves_the_common_voxels(one: Roi, other: Roi) -> None:
     """A clipped box holds exactly the voxels of both, and lies in the other."""
     clipped = one.clipped(other)
@@ -60,7 +60,7 @@ def test_clipping_leaves_the_common_voxels(one: Roi, other: Roi) -> None:
 
 
 @given(one=boxes(), other=boxes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_box_contains_what_lies_in_it(one: Roi, other: Roi) -> None:
     """A box that is not empty is contained where all its voxels are."""
     if other.size:
@@ -90,7 +90,7 @@ def test_a_box_is_written_as_the_command_line_reads_it() -> None:
 
 
 @given(grid=grids(), level=st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_blocks_tile_the_domain(grid: Grid, level: int) -> None:
     """At every level each voxel of the domain is computed by one block, and no other voxel."""
     blocks = [grid.block(level, cell) for cell in grid.cells(level)]
@@ -103,7 +103,7 @@ def test_blocks_tile_the_domain(grid: Grid, level: int) -> None:
 
 
 @given(grid=grids(), level=st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_covers_are_apart_and_cover_the_domain(grid: Grid, level: int) -> None:
     """What blocks alone may write never overlaps; a block computes only what it may write."""
     blocks = [grid.block(level, cell) for cell in grid.cells(level)]
@@ -114,7 +114,7 @@ def test_covers_are_apart_and_cover_the_domain(grid: Grid, level: int) -> None:
 
 
 @given(grid=grids(), level=st.integers(0, 2))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_covers_do_not_depend_on_the_domain(grid: Grid, level: int) -> None:
     """The grid is anchored at the volume's origin: a roi takes blocks away, and moves none."""
     whole = Grid(grid.shape, grid.volume, grid.block_shape)
@@ -127,7 +127,7 @@ def test_covers_do_not_depend_on_the_domain(grid: Grid, level: int) -> None:
 
 
 @given(grid=grids(), level=st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_children_partition_their_parents(grid: Grid, level: int) -> None:
     """Each cell has one parent, whose voxels are its children's."""
     seen = []
@@ -141,7 +141,7 @@ def test_children_partition_their_parents(grid: Grid, level: int) -> None:
 
 
 @given(grid=grids())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_top_is_the_first_level_of_one_block(grid: Grid) -> None:
     """One block holds everything at the top, and not below."""
     (cell,) = grid.cells(grid.top)
@@ -150,7 +150,7 @@ def test_the_top_is_the_first_level_of_one_block(grid: Grid) -> None:
 
 
 @given(grid=grids(), halo=st.tuples(*[st.integers(0, 4)] * 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_reads_reach_the_halo_or_the_domain_s_border(grid: Grid, halo: Zyx) -> None:
     """A block reads all voxels of the domain within the halo of what it computes, and no other."""
     for cell in grid.cells(0):
@@ -162,7 +162,7 @@ def test_reads_reach_the_halo_or_the_domain_s_border(grid: Grid, halo: Zyx) -> N
 
 
 @given(grid=grids())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_open_sides_are_those_with_a_neighbour(grid: Grid) -> None:
     """A side is open exactly where another block lies beyond it."""
     blocks = [grid.block(0, cell) for cell in grid.cells(0)]

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+import toy_training as toy
 
 from cadseg.errors import CadsegError
 from cadseg.models.training.train import train
 
-sys.path.append(str(Path(__file__).parent))
-
-import toy_training as toy
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LIMITED = """
 import resource, signal, sys

@@ -13,13 +13,10 @@ from pathlib import Path
 import click
 import psutil
 import pytest
+import real_run as real
 
 from cadseg.pipeline import cli, run
 from cadseg.pipeline.execution.progress import Progress
-
-sys.path.append(str(Path(__file__).parent))
-
-import real_run as real
 
 HEAVY = (
     "daisy",

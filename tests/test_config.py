@@ -119,6 +119,27 @@ def test_a_value_out_of_range_is_refused(override: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ("segment.threshold=0.25", "agglomerate.min_affinity=0.3"),
+            "config ssem: segment.threshold is 0.25, below agglomerate.min_affinity, 0.3,",
+        ),
+        (
+            ("agglomerate.engine=waterz", "predict.keep_affinities=false"),
+            "config ssem: agglomerate.engine is waterz, which reads affinities,",
+        ),
+    ],
+)
+def test_keys_that_exclude_each_other_are_refused(overrides: list[str], sentence: str) -> None:
+    """Each value is accepted by itself, but not both: the sentence names the two keys."""
+    for override in overrides:
+        configs.load("ssem", [override])
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        configs.load("ssem", overrides)
+
+
+@pytest.mark.parametrize(
     ("override", "value"),
     [
         ("segment.threshold=0.25", 0.25),

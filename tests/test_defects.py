@@ -10,8 +10,15 @@ import torch
 from no_changes import NOTHING, SOUND
 from numpy.testing import assert_array_equal as same
 
-from cadseg.models.training.augment import Plane, augment, centred, margin, sources_of, turned
-from cadseg.models.training.defects import Defects, Fold, blurred, drawn, spoil, struck
+from cadseg.models.training.augment import (
+    Transform,
+    augment,
+    centred_grid,
+    margin,
+    rotation,
+    sources_of,
+)
+from cadseg.models.training.defects import Defects, Fold, apply, blurred, draw, draw_sections
 
 DEPTH, WIDTH = 9, 40
 SEEDS = range(12)
@@ -58,7 +65,7 @@ def test_a_missing_section_is_even_and_keeps_its_labels(seed):
 def test_missing_sections_are_black_as_often_as_grey():
     """Both happen."""
     black = [
-        drawn(np.random.default_rng(i), 9, 40, SOUND.model_copy(update={"missing": 1}))
+        draw(np.random.default_rng(i), 9, 40, SOUND.model_copy(update={"missing": 1}))
         for i in range(200)
     ]
     kinds = [is_black for found in black for is_black in found.missing.values()]
@@ -118,10 +125,10 @@ def test_after_a_drift_all_later_sections_are_moved(seed):
     same(labels[sections], labels[-1:].expand(len(sections), WIDTH, WIDTH))
 
 
-def _check_shifts(raw, labels, sections, farthest):
+def _check_shifts(raw, labels, sections, max_shift):
     for z in sections:
         y, x = ((labels[z, 0, 0] - 1) // 1000, (labels[z, 0, 0] - 1) % 1000)
-        assert max(abs(y - farthest), abs(x - farthest)) <= farthest
+        assert max(abs(y - max_shift), abs(x - max_shift)) <= max_shift
         rows, columns = np.indices((WIDTH, WIDTH))
         inside = labels[z].numpy() > 0
         assert inside.mean() > 0.99
@@ -147,8 +154,8 @@ def test_folds_change_their_section_alone(seed):
 
 def test_a_straight_fold_drawn_by_hand():
     """Both sides show what was farther away, less so with distance; the middle is dark."""
-    places = centred(101)
-    y, x = FOLD.moved(places)
+    places = centred_grid(101)
+    y, x = FOLD.sources(places)
     same(x, places[1])
     pull = (y - places[0])[:, 0]
     assert torch.allclose(pull, -pull.flip(0))  # alike on both sides
@@ -158,9 +165,9 @@ def test_a_straight_fold_drawn_by_hand():
     assert (y.diff(dim=0) > 0).all()  # nothing is seen twice
     raw, labels = torch.ones(3, 101, 101), torch.full((3, 101, 101), 7, dtype=torch.int32)
     labels[:, :, 3] = -1
-    nothing = drawn(np.random.default_rng(0), 3, 101, SOUND)
+    nothing = draw(np.random.default_rng(0), 3, 101, SOUND)
     nothing.folds[1] = FOLD
-    spoil(raw, labels, nothing, places)
+    apply(raw, labels, nothing, places)
     same(raw[::2], torch.ones(2, 101, 101))
     assert torch.allclose(raw[1, 50], torch.tensor(0.2))
     assert torch.allclose(raw[1, [47, 53]], torch.tensor(0.6))
@@ -175,21 +182,21 @@ def test_a_straight_fold_drawn_by_hand():
 def test_a_folded_section_may_lie_beside_its_place():
     """Every section is looked up once; a folded one is folded first, and shifted as well."""
     hit = Defects(np.array([[0, 0], [2, -3], [2, -3], [0, 0], [2, -3]]), {2: FOLD}, {}, {}, {})
-    places = centred(20)
-    quarter = Plane(turned(math.pi / 2), None)
+    places = centred_grid(20)
+    quarter = Transform(rotation(math.pi / 2), None)
     found = {z: at for sections, at in sources_of(places, quarter, hit) for z in sections}
     once = [sections for sections, _ in sources_of(places, quarter, hit)]
     assert sorted(once) == [[0, 3], [1, 4], [2]]
     shift = torch.tensor([2.0, -3.0])[:, None, None]
     assert torch.allclose(found[0], quarter.sources(places))
     assert torch.allclose(found[4], quarter.sources(places) + shift)
-    assert torch.allclose(found[2], quarter.sources(FOLD.moved(places)) + shift)
+    assert torch.allclose(found[2], quarter.sources(FOLD.sources(places)) + shift)
 
 
 def test_a_bowed_fold_leaves_its_line():
     """In the middle of the crop the line is where it was, and at the edges by the bow beside it."""
     fold = Fold(angle=math.pi / 2, offset=2, bow=5, pull=4, width=6, strength=1)
-    distance = fold.distance(centred(101))
+    distance = fold.distance(centred_grid(101))
     assert float(distance[50, 52]) == pytest.approx(0)
     assert float(distance[0, 52]) == pytest.approx(5, rel=0.03)
     assert float(distance[100, 52]) == pytest.approx(5, rel=0.03)
@@ -199,7 +206,7 @@ def test_a_bowed_fold_leaves_its_line():
 def test_no_two_neighbours_are_struck(depth, most):
     """As often as asked for, one to `most` sections, never neighbours, and each at times."""
     rng = np.random.default_rng(0)
-    found = [struck(rng, depth, 0.7, most) for _ in range(500)]
+    found = [draw_sections(rng, depth, 0.7, most) for _ in range(500)]
     assert 0.62 < np.mean([bool(sections) for sections in found]) < 0.78
     assert {len(sections) for sections in found} == set(range(min(most, -(-depth // 2)) + 1))
     assert all(np.diff(sorted(sections)).min(initial=2) > 1 for sections in found)
@@ -209,7 +216,7 @@ def test_no_two_neighbours_are_struck(depth, most):
 def test_pairs_have_defects_too():
     """In a crop of two sections at most one is missing, and the upper one may have drifted."""
     worst = SOUND.model_copy(update={"missing": 1, "drifted": 1})
-    found = [drawn(np.random.default_rng(seed), 2, 40, worst) for seed in range(50)]
+    found = [draw(np.random.default_rng(seed), 2, 40, worst) for seed in range(50)]
     assert {tuple(one.missing) for one in found} == {(0,), (1,)}
     assert not any(one.shifts[0].any() for one in found)
     assert any(one.shifts[1].any() for one in found)

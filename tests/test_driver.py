@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import toy_run
+from toy_run import AWRY, UP_AND_DOWN, quiet, violations
 
 from cadseg.errors import StageError
 from cadseg.pipeline.execution.attempt import LEAST, UNKNOWN, Pace
@@ -16,11 +17,6 @@ from cadseg.pipeline.execution.notes import notes
 from cadseg.pipeline.execution.outcome import StepOutcome, check
 from cadseg.pipeline.execution.records import records
 from cadseg.workers.store import Store
-
-sys.path.append(str(Path(__file__).parent))  # workers copy it
-
-import toy_run
-from toy_run import AWRY, UP_AND_DOWN, quiet, violations
 
 
 def counts(outcomes: dict[str, StepOutcome]) -> dict[str, tuple[int, int, int]]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import real_run as real
 
 from cadseg import config as configs
 from cadseg.pipeline.identity import changes, identities
 from cadseg.pipeline.prepare import prepare
 from cadseg.pipeline.stages import STAGES
 
-sys.path.append(str(Path(__file__).parent))
-
-import real_run as real
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Json = dict[str, Any]
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+import real_run as real
+import toy_launcher
+import toy_run
 
 from cadseg.errors import ConfigError
 from cadseg.pipeline import run
 from cadseg.pipeline.execution import driver
 from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.outcome import check
-
-sys.path.append(str(Path(__file__).parent))  # workers copy it
-
-import real_run as real
-import toy_launcher
-import toy_run
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+import toy_training as toy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -19,20 +18,18 @@ from cadseg.evaluation.curve import SCORES, Point
 from cadseg.evaluation.metrics import Scores
 from cadseg.models import weights
 from cadseg.models.training.crops import Origin
-from cadseg.models.training.log import LOG, VALIDATION, Journal
-from cadseg.models.training.processes import Share
+from cadseg.models.training.log import LOG_COLUMNS, VALIDATION_COLUMNS, TrainingLog
+from cadseg.models.training.processes import Process
 from cadseg.models.training.train import train
 from cadseg.models.training.validate import Validation
 
-sys.path.append(str(Path(__file__).parent))
-
-import toy_training as toy
-
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cadseg.blocks import Zyx
 
-FIRST = Share(0, 1, torch.device("cpu"))
-SECOND = Share(1, 2, torch.device("cpu"))
+FIRST = Process(0, 1, torch.device("cpu"))
+SECOND = Process(1, 2, torch.device("cpu"))
 
 
 def board(folder: Path) -> dict[str, dict[int, float]]:
@@ -55,10 +52,10 @@ def origins(*places: Zyx) -> tuple[Origin, ...]:
     return tuple(Origin("a.h5:raw", place) for place in places)
 
 
-def noted(journal: Journal, step: int, **losses: float) -> None:
+def noted(log: TrainingLog, step: int, **losses: float) -> None:
     """A step of two crops."""
     found = {name: torch.tensor(loss) for name, loss in losses.items()}
-    journal.losses(step, found, origins((step, 0, 0), (step, 5, -6)))
+    log.add_losses(step, found, origins((step, 0, 0), (step, 5, -6)))
 
 
 def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +63,7 @@ def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     train(toy.config(tmp_path, objective=toy.BOTH), folder)
     shown = board(folder)
-    for name, columns in (("log", LOG), ("validation", VALIDATION)):
+    for name, columns in (("log", LOG_COLUMNS), ("validation", VALIDATION_COLUMNS)):
         with (folder / f"{name}.csv").open(newline="") as file:
             table = list(csv.DictReader(file))
         assert list(table[0]) == ["step", *columns]
@@ -75,7 +72,7 @@ def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             cells = {int(row["step"]): float(row[column]) for row in table if row[column]}
             assert shown.pop(f"{name}/{column}") == pytest.approx(cells, rel=1e-5)
     assert not shown
-    assert set(SCORES) < set(VALIDATION)
+    assert set(SCORES) < set(VALIDATION_COLUMNS)
     # these two begin to learn from each other at step 2, which is the third
     log = toy.rows(folder, "log")
     assert [bool(row["distillation"]) for row in log] == [False, True, True, True]
@@ -89,14 +86,14 @@ def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_line_has_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A loss in the log is the mean over the steps that had it since the last line."""
-    journal = Journal(toy.config(tmp_path, steps=10**6), tmp_path, 0, FIRST)
+    log = TrainingLog(toy.config(tmp_path, steps=10**6), tmp_path, 0, FIRST)
     network = nn.Linear(1, 1)
-    noted(journal, 0, slice=1.0)
-    noted(journal, 1, slice=2.0, teacher=5.0)
-    journal.line(2, 0.125, network)
-    noted(journal, 2, slice=7.0, teacher=8.0)
-    journal.line(3, 0.25, network)
-    journal.close()
+    noted(log, 0, slice=1.0)
+    noted(log, 1, slice=2.0, teacher=5.0)
+    log.write_line(2, 0.125, network)
+    noted(log, 2, slice=7.0, teacher=8.0)
+    log.write_line(3, 0.25, network)
+    log.close()
     table = toy.rows(tmp_path, "log")
     assert [row["slice"] for row in table] == ["1.5", "7"]
     assert [row["teacher"] for row in table] == ["5", "8"]
@@ -112,35 +109,35 @@ def test_a_line_has_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_the_best(tmp_path: Path) -> None:
     """Scores are the best if no VOI before was lower, also before a run that went on."""
     config = toy.config(tmp_path)
-    journal = Journal(config, tmp_path, 0, FIRST)
+    log = TrainingLog(config, tmp_path, 0, FIRST)
     scores = enumerate((1.0, 2.0, 0.5, 0.75, 0.5), start=1)
-    assert [journal.validation(n, validation(voi)) for n, voi in scores] == [
+    assert [log.write_validation(n, validation(voi)) for n, voi in scores] == [
         True,
         False,
         True,
         False,
         True,
     ]
-    journal.close()
-    journal = Journal(config, tmp_path, 2, FIRST)
-    assert not journal.validation(3, validation(1.5))
-    assert journal.validation(4, validation(0.875))
-    journal.close()
+    log.close()
+    log = TrainingLog(config, tmp_path, 2, FIRST)
+    assert not log.write_validation(3, validation(1.5))
+    assert log.write_validation(4, validation(0.875))
+    log.close()
 
 
 def test_lines_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     """A run that goes on forgets what was told after its checkpoint, in every table."""
     config = toy.config(tmp_path)
-    first = Journal(config, tmp_path, 0, FIRST)
+    first = TrainingLog(config, tmp_path, 0, FIRST)
     for step in range(12):
         noted(first, step, slice=1.0)
-        first.line(step + 1, 0.1, nn.Linear(1, 1))
-        first.validation(step + 1, validation(1.0))
+        first.write_line(step + 1, 0.1, nn.Linear(1, 1))
+        first.write_validation(step + 1, validation(1.0))
     # never closed, as if the process had been killed
-    journal = Journal(config, tmp_path, 9, FIRST)
-    noted(journal, 9, slice=2.0)
-    journal.line(10, 0.1, nn.Linear(1, 1))
-    journal.close()
+    log = TrainingLog(config, tmp_path, 9, FIRST)
+    noted(log, 9, slice=2.0)
+    log.write_line(10, 0.1, nn.Linear(1, 1))
+    log.close()
     log = {row["step"]: row["slice"] for row in toy.rows(tmp_path, "log")}
     assert log == {str(step): "1" for step in range(1, 10)} | {"10": "2"}
     assert [row["step"] for row in toy.rows(tmp_path, "validation")] == [
@@ -154,16 +151,16 @@ def test_other_processes_are_silent(tmp_path: Path, capsys: pytest.CaptureFixtur
     """Only the first process writes tables and lines; any tells where its broken crops are."""
     config = toy.config(tmp_path)
     folder = tmp_path / "run"
-    journal = Journal(config, folder, 0, SECOND)
-    noted(journal, 0, slice=1.0)
-    journal.line(1, 0.1, nn.Linear(1, 1))
+    log = TrainingLog(config, folder, 0, SECOND)
+    noted(log, 0, slice=1.0)
+    log.write_line(1, 0.1, nn.Linear(1, 1))
     assert not folder.exists()
     assert not capsys.readouterr().out
     folder.mkdir()
-    noted(journal, 1, slice=float("nan"))
+    noted(log, 1, slice=float("nan"))
     with pytest.raises(CadsegError):
-        journal.line(2, 0.1, nn.Linear(1, 1))
-    journal.close()
+        log.write_line(2, 0.1, nn.Linear(1, 1))
+    log.close()
     assert [path.name for path in folder.iterdir()] == ["failed-000001-1.json"]
 
 
@@ -171,18 +168,18 @@ def test_other_processes_are_silent(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("what", ["loss", "weight"])
 def test_what_is_not_a_number_is_told(tmp_path: Path, what: str, broken: float) -> None:
     """A loss or a weight that is not a number stops the run, with the step and its crops."""
-    journal = Journal(toy.config(tmp_path), tmp_path, 0, FIRST)
+    log = TrainingLog(toy.config(tmp_path), tmp_path, 0, FIRST)
     network = nn.Linear(1, 1)
     for step in range(4):
-        noted(journal, step, slice=broken if (what, step) == ("loss", 2) else 1.5, fgi=2.0)
+        noted(log, step, slice=broken if (what, step) == ("loss", 2) else 1.5, fgi=2.0)
     if what == "weight":
         nn.init.constant_(network.bias, broken)
     step = 2 if what == "loss" else 3  # weights are looked at after the last step
     path = tmp_path / f"failed-00000{step}-0.json"
     sentence = rf"^a {what} is not a number at step {step} .*{re.escape(str(path))} says where"
     with pytest.raises(CadsegError, match=sentence):
-        journal.line(4, 0.1, network)
-    journal.close()
+        log.write_line(4, 0.1, network)
+    log.close()
     crops = [{"raw": "a.h5:raw", "begin": [step, *place]} for place in ([0, 0], [5, -6])]
     losses = {"slice": str(broken) if what == "loss" else "1.5", "fgi": "2.0"}
     assert json.loads(path.read_text()) == {"step": step, "losses": losses, "crops": crops}

@@ -122,7 +122,7 @@ def test_distillation_loss(shape):
 def test_truth_costs_nothing():
     """Affinities that equal the targets have no loss, whatever stands where no edge counts."""
     targets = some_targets((2, 5, 6, 7))
-    cosines = torch.where(targets.weights_BCDYX > 0, targets.wanted_BCDYX, 0.7)
+    cosines = torch.where(targets.weights_BCDYX > 0, targets.affs_BCDYX, 0.7)
     affs = cosines[:, :3, 1:].transpose(1, 2)
     assert teacher_loss(cosines, targets) == 0
     assert slice_loss(affs, targets) == 0

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.metrics import adapted_rand_error, variation_of_information
@@ -51,7 +51,6 @@ def test_only_the_truth_has_a_background() -> None:
 
 
 @given(segmentation=labels, truth=labels.filter(lambda a: (a > 0).sum() > 1))
-@settings(deadline=None)
 def test_scores_are_those_of_scikit_image(segmentation: Array, truth: Array) -> None:
     """On random labels the scores equal scikit-image's."""
     ours = scores(contingency(segmentation, truth))
@@ -88,7 +87,6 @@ def test_cutting_changes_nothing(fib25_labels: Array, block: Zyx) -> None:
 
 
 @given(segmentation=labels, truth=labels.filter(np.any), seed=st.integers(0, 99))
-@settings(deadline=None)
 def test_names_change_nothing(segmentation: Array, truth: Array, seed: int) -> None:
     """Other ids for the same segments give the same scores, to the last digit."""
     rng = np.random.default_rng(seed)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import toy_training as toy
 from pydantic import ValidationError
 
 from cadseg import config as configs
@@ -20,10 +20,6 @@ from cadseg.models.teacher import Teacher, TeacherConfig
 from cadseg.models.training import losses
 from cadseg.models.training.objective import Objective, ObjectiveConfig
 from cadseg.models.training.targets import targets_of
-
-sys.path.append(str(Path(__file__).parent))
-
-import toy_training as toy
 
 SEEN_BY_BOTH = toy.BOTH | {"together_from": 0}
 Batch = tuple[torch.Tensor, torch.Tensor]

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import copy
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+import toy_training as toy
 
 from cadseg.errors import ConfigError
 from cadseg.models import weights
 from cadseg.models.training.batches import batch_of
 from cadseg.models.training.crops import Crops
 from cadseg.models.training.objective import Objective
-from cadseg.models.training.processes import Share, share
-from cadseg.models.training.train import adam_of, learning_rate
-
-sys.path.append(str(Path(__file__).parent))
-
-import toy_training as toy
+from cadseg.models.training.processes import Process, process_group
+from cadseg.models.training.train import learning_rate, optimiser_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cadseg.models.training.recipe import TrainConfig
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
@@ -34,11 +32,11 @@ def by_hand(config: TrainConfig) -> Objective:
     torch.manual_seed(config.seed)
     first = Objective(config.objective, config.precision).train()
     replicas = [first, copy.deepcopy(first)]
-    adams = [adam_of(replica, config) for replica in replicas]
+    adams = [optimiser_of(replica, config) for replica in replicas]
     crops = Crops(config.data)
     for step in range(config.steps):
         for rank, replica in enumerate(replicas):
-            batch = batch_of(config, crops, step, Share(rank, 2, torch.device("cpu")))
+            batch = batch_of(config, crops, step, Process(rank, 2, torch.device("cpu")))
             together = step >= config.objective.together_from
             losses = replica(batch.raw_BDYX, batch.labels_BDYX, together=together)
             replica.zero_grad()
@@ -70,23 +68,25 @@ def test_two_processes(tmp_path: Path) -> None:
             assert torch.allclose(saved[key], value, rtol=1e-4, atol=1e-6), key
 
 
-def test_a_batch_that_cannot_be_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_cannot_be_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Every process has equally many crops, else the run is refused in a sentence."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=r"batch is 3, .* accepted are multiples of 2"):
-        share("cpu", 3).__enter__()
-    recipe = toy.written(tmp_path, batch=3)
-    result = toy.ran([*toy.CADSEG, "train", str(recipe), "--out", str(tmp_path / "run")])
-    assert result.returncode == 2
-    assert result.stderr.startswith("Error: batch is 3, which 2 processes cannot share evenly")
-    assert result.stderr.count("\n") == 1
+        process_group("cpu", 3).__enter__()
+    words = ("train", toy.written(tmp_path, batch=3), "--out", tmp_path / "run")
+    assert toy.cadseg(monkeypatch, *words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Error: batch is 3, which 2 processes cannot share evenly")
+    assert told.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
 def test_one_process() -> None:
     """A process that nobody started together with others has the whole batch, and writes."""
-    with share("cpu", 3) as ours:
-        assert ours == Share(0, 1, torch.device("cpu"))
-        assert ours.writes
+    with process_group("cpu", 3) as process:
+        assert process == Process(0, 1, torch.device("cpu"))
+        assert process.writes
         network = torch.nn.Linear(1, 1)
-        assert ours.joined(network) is network
+        assert process.parallel(network) is network

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import toy_training as toy
 import yaml
 
 from cadseg.config import builtin_names
 from cadseg.models import weights
 from cadseg.models.training import recipe
 from cadseg.models.training.recipe import TrainConfig
-from cadseg.pipeline import cli
-
-sys.path.append(str(Path(__file__).parent))
-
-import toy_training as toy
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 RECIPES = sorted(toy.RECIPE.parent.glob("train-*.yaml"))
-
-
-def cadseg(monkeypatch: pytest.MonkeyPatch, *words: object) -> object:
-    """The command line in this process; its exit code, None for 0."""
-    monkeypatch.setattr(sys, "argv", ["cadseg", *map(str, words)])
-    try:
-        cli.main()
-    except SystemExit as end:
-        return end.code
-    return None
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -91,7 +76,7 @@ def test_what_is_wrong_is_told_before_anything_is_written(
     sets = [word for change in changes for word in ("--set", change)]
     out = tmp_path / "run"
     words = ("train", toy.written(tmp_path), "--out", out, *sets)
-    assert cadseg(monkeypatch, *words) == 2
+    assert toy.cadseg(monkeypatch, *words) == 2
     told = capsys.readouterr().err
     assert told.startswith("Error: ")
     assert sentence in told
@@ -104,13 +89,13 @@ def test_the_command(
 ) -> None:
     """`cadseg train` trains, refuses to begin again, and goes on with --resume."""
     words = ("train", toy.written(tmp_path), "--out", tmp_path / "run", "--set", "steps=2")
-    assert not cadseg(monkeypatch, *words)
+    assert not toy.cadseg(monkeypatch, *words)
     assert "step 2/2" in capsys.readouterr().out
     weights.load(tmp_path / "run" / "student-000002.safetensors")
-    assert cadseg(monkeypatch, *words) == 2
+    assert toy.cadseg(monkeypatch, *words) == 2
     assert "go on with it by --resume" in capsys.readouterr().err
-    assert not cadseg(monkeypatch, *words, "--resume")
-    assert cadseg(monkeypatch, *words, "--set", "seed=5", "--resume") == 2
+    assert not toy.cadseg(monkeypatch, *words, "--resume")
+    assert toy.cadseg(monkeypatch, *words, "--set", "seed=5", "--resume") == 2
     assert "another configuration" in capsys.readouterr().err
 
 
@@ -119,7 +104,7 @@ def test_a_loss_that_is_not_a_number(
 ) -> None:
     """A learning rate that is far too high ends in one sentence, which says what to try."""
     words = ("train", toy.written(tmp_path), "--out", tmp_path / "run")
-    assert cadseg(monkeypatch, *words, "--set", "adam.learning_rate=1.0e+30") == 2
+    assert toy.cadseg(monkeypatch, *words, "--set", "adam.learning_rate=1.0e+30") == 2
     told = capsys.readouterr().err
     assert "is not a number at step" in told
     assert "try a smaller adam.learning_rate than 1e+30" in told

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import real_run as real
 
 from cadseg.errors import StageError
 from cadseg.pipeline import run
-
-sys.path.append(str(Path(__file__).parent))
-
-import real_run as real
 
 
 @pytest.fixture(scope="module")

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import real_run as real
 import zarr
 
 from cadseg.errors import IdentityError, OutputError
 from cadseg.pipeline import run
 from cadseg.workers.store import Store
-
-sys.path.append(str(Path(__file__).parent))
-
-import real_run as real
 
 BELOW = ("records/cut", "records/segment", "records/measure", "records/pyramid")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from generated import Case, block_shapes, cases
+from generated import THOROUGH, Case, block_shapes, cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,18 +62,10 @@ def cut_cases(draw: st.DrawFn) -> tuple[Case, Zyx]:
     return case, draw(block_shapes(case.shape))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=300 if THOROUGH else 40)
 @given(drawn=cut_cases())
 def test_cutting_changes_nothing(drawn: tuple[Case, Zyx]) -> None:
     """However the volume is cut, the rows are those of its arrays, each segment once."""
-    assert_rows(*drawn)
-
-
-@pytest.mark.slow
-@settings(max_examples=300, deadline=None)
-@given(drawn=cut_cases())
-def test_cutting_changes_nothing_often(drawn: tuple[Case, Zyx]) -> None:
-    """As above, more often."""
     assert_rows(*drawn)
 
 

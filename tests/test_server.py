@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import daisy.v2 as daisy
+import toy_run
 from funlib.geometry.roi import Roi as DaisyRoi
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,10 +11,6 @@ from hypothesis import strategies as st
 from cadseg.blocks import Grid, Roi
 from cadseg.pipeline.execution.serial import needs, unfinished
 from cadseg.pipeline.execution.server import geometry
-
-sys.path.append(str(Path(__file__).parent))  # workers copy it
-
-import toy_run
 
 sizes = st.integers(1, 40)
 halos = st.tuples(*[st.integers(0, 7)] * 3)

@@ -10,17 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+import toy_run
+from toy_run import quiet
 
 from cadseg.pipeline.execution.driver import Execution, run_steps
 from cadseg.pipeline.execution.notes import note_path, write_note
 from cadseg.pipeline.execution.progress import Progress, span, speed
 from cadseg.pipeline.execution.status import status
 from cadseg.workers.store import Store
-
-sys.path.append(str(Path(__file__).parent))
-
-import toy_run
-from toy_run import quiet
 
 STEPS = [toy_run.step("a"), toy_run.step("b", "a", level=1)]
 

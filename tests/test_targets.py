@@ -56,13 +56,13 @@ def literal_weights(wanted, counts):
 
 
 @given(LABELS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30)
 def test_targets(labels):
     """An edge is wanted where both voxels carry the same positive label; the rest is balanced."""
     found = targets_of(torch.from_numpy(labels))
     wanted, weights = literal_targets(labels)
-    assert found.wanted_BCDYX.dtype == found.weights_BCDYX.dtype == torch.float32
-    assert np.array_equal(found.wanted_BCDYX.numpy(), wanted)
+    assert found.affs_BCDYX.dtype == found.weights_BCDYX.dtype == torch.float32
+    assert np.array_equal(found.affs_BCDYX.numpy(), wanted)
     assert np.allclose(found.weights_BCDYX.numpy(), weights, rtol=1e-6)
 
 
@@ -70,7 +70,7 @@ def test_long_edges():
     """In a crop that has every edge, each channel joins voxels as far apart as it should."""
     labels = np.zeros((1, 6, 30, 31), np.int32)
     labels[:, :, ::3, ::3] = np.random.default_rng(0).integers(1, 3, (1, 6, 10, 11))
-    found = targets_of(torch.from_numpy(labels)).wanted_BCDYX.numpy()
+    found = targets_of(torch.from_numpy(labels)).affs_BCDYX.numpy()
     wanted = literal_targets(labels)[0]
     assert np.flatnonzero(~wanted.any(axis=(0, 2, 3, 4))).tolist() == [1, 2]  # dots touch nothing
     assert np.array_equal(found, wanted)
@@ -106,7 +106,7 @@ def test_balance_makes_both_sides_count_alike():
 
 
 @given(LABELS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_borders_are_taken_out(labels):
     """A pixel whose 3 x 3 window holds two positive labels becomes background; others stay."""
     result = without_borders(torch.from_numpy(labels))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cadseg.blocks import Grid, Roi, Zyx
 from cadseg.models.tiles import STRIDE, Tile, inside, padded, tiles
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 sides = st.integers(1, 90)
 shapes = st.tuples(st.integers(1, 3), sides, sides)
 tile_shapes = st.tuples(*[st.sampled_from([16, 32, 48])] * 2)

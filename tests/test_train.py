@@ -5,21 +5,19 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import pytest
 import torch
+import toy_training as toy
 
 from cadseg.models import weights
 from cadseg.models.predict import predict_pairs
 from cadseg.models.training.train import learning_rate, train
 
-sys.path.append(str(Path(__file__).parent))
-
-import toy_training as toy
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RUNS: dict[str, dict[str, Any]] = {
     "student": {"objective": toy.ALONE},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+import toy_run
+from toy_run import AWRY, UP_AND_DOWN, begin, children, living, quiet, until_under_way, violations
 
 from cadseg.pipeline.execution import watch
 from cadseg.pipeline.execution.driver import run_steps
@@ -16,11 +17,6 @@ from cadseg.pipeline.execution.notes import notes
 from cadseg.pipeline.execution.outcome import check
 from cadseg.pipeline.execution.records import records
 from cadseg.workers.store import Store
-
-sys.path.append(str(Path(__file__).parent))  # workers copy it
-
-import toy_run
-from toy_run import AWRY, UP_AND_DOWN, begin, children, living, quiet, until_under_way, violations
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,12 @@ import yaml
 from cadseg import config as configs
 from cadseg.models.training.objective import Objective
 from cadseg.models.training.recipe import TrainConfig
+from cadseg.pipeline import cli
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    import pytest
 
 RECIPE = Path(__file__).parents[1] / "configs" / "train-ssem.yaml"
 CADSEG = [sys.executable, "-c", "from cadseg.pipeline import cli; cli.main()"]
@@ -119,6 +122,16 @@ def ran(command: Sequence[str], timeout: float = 120) -> subprocess.CompletedPro
     return subprocess.run(
         command, env=environment(), capture_output=True, text=True, timeout=timeout, check=False
     )
+
+
+def cadseg(monkeypatch: pytest.MonkeyPatch, *words: object) -> object:
+    """The command line in this process; its exit code, None for 0."""
+    monkeypatch.setattr(sys, "argv", ["cadseg", *map(str, words)])
+    try:
+        cli.main()
+    except SystemExit as end:
+        return end.code
+    return None
 
 
 class Stop(Exception):

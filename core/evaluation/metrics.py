@@ -1,15 +1,15 @@
-"""How good a segmentation is: variation of information and adapted Rand error.
+"""Scores of a segmentation: variation of information (VOI) and adapted Rand error (ARAND).
 
-Voxels whose ground truth is 0 are left out; segment 0 is an ordinary segment. With p the joint
-distribution of segment s and true neuron g over the voxels that are left:
+Voxels whose ground truth is 0 are left out; segment 0 is an ordinary segment. With s the segment
+and g the true neuron of a voxel:
 
-* voi_split = H(s | g), in bits: how far one neuron is spread over segments,
-* voi_merge = H(g | s), in bits: how far one segment is spread over neurons,
-* arand = 1 - 2 S_sg / (S_s + S_g), S the number of pairs of voxels that lie in one (s, g), one s,
-  or one g.
+* voi_split = H(s | g), the conditional entropy in bits: how far a neuron is spread over segments,
+* voi_merge = H(g | s): how far a segment is spread over neurons,
+* arand = 1 - 2 S_sg / (S_s + S_g), where S is the number of pairs of voxels with equal (s, g), with
+  equal s, and with equal g.
 
-Everything follows from how many voxels each pair (s, g) has. These counts are whole numbers and add
-up over blocks, so scores do not depend on how a volume is cut.
+All of these follow from the contingency table, the number of voxels of each pair (s, g). Its
+entries are integers and add up over blocks, so scores do not depend on how a volume is cut.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-BLOCK: Zyx = (32, 512, 512)  # what is compared at once: some 500 MB with all that is made of it
+BLOCK: Zyx = (32, 512, 512)  # compared at once; takes some 500 MB with intermediate arrays
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Voxels per pair of segment and true neuron, as columns sorted by pair."""
+    """A sparse contingency table: voxels per pair of segment and true neuron, sorted by pair."""
 
     segment: Array
     truth: Array
@@ -87,7 +87,7 @@ def evaluate(segmentation: str, truth: str, roi: Roi | None = None) -> Scores:
 
 
 def compared(segmentation: str, truth: str, roi: Roi | None = None) -> Counts:
-    """Counts of two arrays, in some of which the truth is not 0; arguments and errors as above."""
+    """The contingency table of two arrays; arguments and errors as for `evaluate`."""
     with _labels(segmentation) as ours, _labels(truth) as theirs:
         if ours.shape != theirs.shape:
             raise VolumeError(
@@ -107,15 +107,15 @@ def compared(segmentation: str, truth: str, roi: Roi | None = None) -> Counts:
 
 
 def renamed(counts: Counts, ids: Array, segments: Array) -> Counts:
-    """Counts once segments `ids`, sorted, have become `segments`; others stay what they are."""
+    """The table after segments `ids`, sorted, are renamed to `segments`; others keep their ids."""
     return _joined(lookup(counts.segment, ids, segments), counts.truth, counts.voxels)
 
 
 def contingency(segmentation: Array, truth: Array) -> Counts:
-    """Voxels per pair of ids."""
+    """The contingency table of two arrays of ids of the same shape."""
     assert segmentation.shape == truth.shape, f"{segmentation.shape} against {truth.shape}"
     s, g = segmentation.ravel().astype(np.uint64), truth.ravel().astype(np.uint64)
-    # Neighbours along x mostly share their pair: counting runs is some 20 times less to sort.
+    # Runs of equal pairs along x: some 20 times fewer to sort than voxels.
     change = np.flatnonzero((s[1:] != s[:-1]) | (g[1:] != g[:-1])) + 1
     begin = np.concatenate([np.zeros(min(1, s.size), np.int64), change])
     length = np.diff(begin, append=s.size)
@@ -123,7 +123,7 @@ def contingency(segmentation: Array, truth: Array) -> Counts:
 
 
 def total(parts: Iterable[Counts]) -> Counts:
-    """The sum of the counts of parts of a volume."""
+    """The sum of the tables of parts of a volume."""
     empty = np.empty(0, np.uint64)
     whole = Counts(empty, empty, np.empty(0, np.int64))
     waiting: list[Counts] = []
@@ -135,7 +135,7 @@ def total(parts: Iterable[Counts]) -> Counts:
 
 
 def scores(counts: Counts) -> Scores:
-    """Scores that follow from counts; they do not depend on what the ids are."""
+    """Scores of a contingency table; they do not change when ids are permuted."""
     known = counts.truth != 0
     pairs = counts.voxels[known]
     n = int(pairs.sum())
@@ -151,7 +151,7 @@ def scores(counts: Counts) -> Scores:
 
 
 def _joined(segment: Array, truth: Array, voxels: Array) -> Counts:
-    """Rows sorted by pair, those of one pair added."""
+    """The table with rows sorted by pair, those of equal pairs summed."""
     order = np.lexsort((truth, segment))
     segment, truth, voxels = segment[order], truth[order], voxels[order]
     if not voxels.size:
@@ -171,7 +171,7 @@ def _added(parts: list[Counts]) -> Counts:
 
 
 def _sizes(ids: Array, voxels: Array) -> tuple[Array, Array]:
-    """Voxels per id, and the place of each row's id among them."""
+    """Voxels per distinct id, and for each row the index of its id among these."""
     unique, place = np.unique(ids, return_inverse=True)
     sizes = np.zeros(unique.size, np.int64)
     np.add.at(sizes, place, voxels)
@@ -179,13 +179,13 @@ def _sizes(ids: Array, voxels: Array) -> tuple[Array, Array]:
 
 
 def _squares(sizes: Array) -> int:
-    """Sum of squares, exactly: a teravoxel's do not fit into 64 bits."""
+    """Sum of squares in Python integers: for a teravoxel it exceeds 64 bits."""
     return sum(n * n for n in sizes.tolist())
 
 
 @contextlib.contextmanager
 def _labels(name: str) -> Iterator[Voxels]:
-    """The ids at an address."""
+    """The array of ids at an address."""
     with open_array(name, "labels") as ids:
         if ids.dtype.kind not in "ui":
             raise VolumeError(

@@ -1,7 +1,7 @@
-"""Pictures of a segmentation: segments coloured over the microscopy, sections side by side.
+"""Overlays: segments in colour over the raw data, sections side by side.
 
-A segment has the colour of its id wherever and whenever it is drawn; 0 has none. Where ids meet
-within a section, a dark line is drawn.
+A segment's colour is a hash of its id, the same in every picture; segment 0 is not coloured. Within
+a section, borders between segments are dark.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def overlay(raw: Array, segmentation: Array, sections: Sequence[int]) -> Image.I
 
 
 def colours(ids: Array) -> Array:
-    """[..., 3] 0..1: a vivid colour per id; grey, which changes nothing, for 0."""
+    """[..., 3] 0..1: a saturated colour per id; grey for 0."""
     mixed = ids.astype(np.uint64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)  # splitmix64
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)  # SplitMix64's finalizer
     hue = (mixed >> np.uint64(40)).astype(np.float64) / 2**24 * 6
     value = 0.7 + 0.3 * (mixed & np.uint64(255)).astype(np.float64) / 255
     wheel = np.abs((hue[..., None] + np.array([0, 4, 2])) % 6 - 3) - 1
@@ -60,7 +60,7 @@ def _section(raw: Array, ids: Array) -> Array:
 
 
 def _borders(ids: Array) -> Array:
-    """[y, x] bool: voxels whose neighbour to the right or below has another id."""
+    """[y, x] bool: voxels whose right or lower neighbour in the section has another id."""
     found = np.zeros(ids.shape, np.bool_)
     found[:, :-1] |= ids[:, 1:] != ids[:, :-1]
     found[:-1] |= ids[1:] != ids[:-1]

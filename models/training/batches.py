@@ -1,8 +1,8 @@
-"""Batches of crops, made ahead of the steps that learn from them.
+"""Batches of augmented crops, prefetched by threads.
 
-The crops of a batch are a function of the seed, the step, and their place in the batch, and of
-nothing else: not of what was drawn before, nor of how many processes share the batch. So a run that
-stopped goes on with the very crops that it would have seen.
+A crop is a function of the seed, the step, and its index in the batch, and of nothing else: neither
+of earlier random draws, nor of the number of processes that the batch is divided among. So a
+resumed run sees the same crops as an uninterrupted one.
 
 Axis letters: B crops, D sections of a crop, Y X pixels.
 """
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cadseg.models.training.crops import Crops, Origin
-    from cadseg.models.training.processes import Share
+    from cadseg.models.training.processes import Process
     from cadseg.models.training.recipe import TrainConfig
 
 AHEAD = 2
-"""Batches per reader that wait while the network learns."""
+"""Batches that are prefetched per reader."""
 
 
 class Batch(NamedTuple):
-    """Crops of one step, on the device that learns from them.
+    """Crops of one step, on the device of the process.
 
     Attributes:
         raw_BDYX: float32, 0..1.
@@ -44,36 +44,36 @@ class Batch(NamedTuple):
     origins: tuple[Origin, ...]
 
 
-def batch_of(config: TrainConfig, crops: Crops, step: int, ours: Share) -> Batch:
-    """The crops of one step that are `ours`."""
-    around = margin(config.augment, config.width)
-    wide = config.width + 2 * around
+def batch_of(config: TrainConfig, crops: Crops, step: int, process: Process) -> Batch:
+    """The crops of one step that fall to `process`: every `world_size`-th one."""
+    border = margin(config.augment, config.width)
+    wide = config.width + 2 * border
     raws, labels, origins = [], [], []
-    for place in range(ours.rank, config.batch, ours.processes):
-        rng = np.random.default_rng([config.seed, step, place])
-        crop = crops.draw(rng, (config.sections, wide, wide), around)
-        changed = augment(rng, crop.raw, crop.labels, width=config.width, config=config.augment)
-        raws.append(changed[0])
-        labels.append(changed[1])
+    for index in range(process.rank, config.batch, process.world_size):
+        rng = np.random.default_rng([config.seed, step, index])
+        crop = crops.draw(rng, (config.sections, wide, wide), border)
+        raw, label = augment(rng, crop.raw, crop.labels, width=config.width, config=config.augment)
+        raws.append(raw)
+        labels.append(label)
         origins.append(crop.origin)
-    raw_BDYX, labels_BDYX = (torch.stack(parts).to(ours.device) for parts in (raws, labels))
+    raw_BDYX, labels_BDYX = (torch.stack(parts).to(process.device) for parts in (raws, labels))
     return Batch(raw_BDYX, labels_BDYX, tuple(origins))
 
 
 def batches(
-    config: TrainConfig, crops: Crops, first: int, ours: Share
+    config: TrainConfig, crops: Crops, first: int, process: Process
 ) -> Iterator[tuple[int, Batch]]:
-    """Steps from `first` to the last with their batches, made ahead by `config.readers` threads."""
+    """Steps from `first` to the last with their batches, prefetched by `config.readers` threads."""
     ahead = AHEAD * config.readers
 
     with ThreadPoolExecutor(config.readers) as pool:
 
-        def made(step: int) -> Future[Batch]:
-            return pool.submit(batch_of, config, crops, step, ours)
+        def submit(step: int) -> Future[Batch]:
+            return pool.submit(batch_of, config, crops, step, process)
 
-        waiting = deque(made(step) for step in range(first, min(first + ahead, config.steps)))
+        waiting = deque(submit(step) for step in range(first, min(first + ahead, config.steps)))
         for step in range(first, config.steps):
             batch = waiting.popleft().result()
             if step + ahead < config.steps:
-                waiting.append(made(step + ahead))
+                waiting.append(submit(step + ahead))
             yield step, batch

@@ -1,12 +1,12 @@
-"""The state of a training run on disk: what it takes to go on as if nothing had happened.
+"""Checkpoints: all that a resumed run needs to end with the same weights as an uninterrupted one.
 
     config.json                  the configuration
-    state.pt                     networks, optimiser, averages, step; replaced whole
-    student-000500.safetensors   weights at a checkpoint, ready for ``--weights``
+    state.pt                     networks, optimiser, moving averages, step; replaced atomically
+    student-000500.safetensors   averaged weights after step 500, ready for ``--weights``
     teacher-000500.safetensors   of the teacher, if it learns
-    best.safetensors             the weights that scored best so far, of the student if it learns
+    best.safetensors             the weights with the lowest VOI, of the student if it learns
 
-Crops and augmentation are functions of the seed and the step, so no generator's state is kept.
+Crops and augmentation are functions of the seed and the step, so no generator's state is saved.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ STATE = "state.pt"
 BEST = f"best{weights.SUFFIX}"
 
 
-class Part(Protocol):
-    """What has a state: a network, an optimiser."""
+class Stateful(Protocol):
+    """A network, an optimiser: anything with a state dictionary."""
 
     def state_dict(self) -> Any:
-        """The state, of tensors and plain values."""
+        """The state: tensors and plain values."""
 
     def load_state_dict(self, state: Any, /) -> Any:
-        """Take a state."""
+        """Replace the state."""
 
 
 class Checkpoints:
@@ -47,14 +47,14 @@ class Checkpoints:
 
     Attributes:
         folder: of the run.
-        done: steps that the last checkpoint has seen.
-        parts: what has a state, by name.
+        done: steps made before the last checkpoint.
+        parts: everything that is saved, by name.
     """
 
     def __init__(
-        self, config: TrainConfig, folder: Path, parts: Mapping[str, Part], *, resume: bool
+        self, config: TrainConfig, folder: Path, parts: Mapping[str, Stateful], *, resume: bool
     ) -> None:
-        """Begin a run in a new folder, or load the last state of the one that is there.
+        """Begin a run in a new folder, or load the last state of the run in it.
 
         Raises:
             CadsegError: the folder holds a run and `resume` is false, or one of another config.
@@ -78,12 +78,12 @@ class Checkpoints:
         self.done = int(state["step"])
 
     def save(self, done: int, networks: Mapping[str, Network], *, best: bool) -> None:
-        """Write weights, then the state; the last state stays whole until then.
+        """Write weights, then the state, which replaces the last one atomically.
 
         Args:
-            done: steps that were made.
-            networks: to keep, by name.
-            best: whether the first of them is the best so far.
+            done: steps made.
+            networks: to save, by name.
+            best: whether the first of them has the lowest VOI so far.
         """
         tables.replace(self.folder / "config.json", self._config.encode())
         for name, network in networks.items():
@@ -97,8 +97,8 @@ class Checkpoints:
         self.done = done
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        """Where the run writes to its folder.
+    def explained(self) -> Iterator[None]:
+        """Turn an `OSError` of whatever writes to the folder into one sentence.
 
         Raises:
             StageError: a file cannot be written, say because the disk is full.

@@ -1,11 +1,10 @@
 """Training crops: random boxes cut from labelled volumes.
 
-A data set is two arrays ``[z, y, x]`` of one shape: raw uint8, and labels, integers up to
-2**64 - 1 of which 0 and below is background. A third one, the mask, may say where labels are to
-be believed: where it is 0 a voxel is unlabelled. All chosen sections are read once and kept in
-memory, 5 bytes per voxel: raw uint8, and labels int32, renumbered from 1; 0 is background and -1
-unlabelled. Where a crop lies is drawn from an explicit generator: the same generator gives the
-same crops.
+A labelled volume is two arrays ``[z, y, x]`` of the same shape: raw uint8, and labels, integers up
+to 2**64 - 1 of which 0 and below is background. A third one, the mask, is optional: where it is 0 a
+voxel is unlabelled. The chosen sections are read once and kept in memory, 5 bytes per voxel: raw
+uint8, and labels int32, renumbered from 1; 0 is background and -1 unlabelled. The position of a
+crop is drawn from an explicit generator: the same generator gives the same crops.
 
 Axis letters: D sections, Y X pixels of a crop; Z the sections of a volume.
 """
@@ -14,14 +13,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from cadseg.blocks import Roi, Zyx, zyx
-from cadseg.config import Strict
+from cadseg.config import NonNegative, Positive, PositiveFloat, Strict
 from cadseg.errors import ConfigError, VolumeError
 from cadseg.storage.addresses import open_array
 
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 SLAB = 32  # sections read at once: 8 bytes per voxel while ids are renumbered
-DRAWS = 100  # tries to find a crop with a labelled voxel
+DRAWS = 100  # attempts to find a crop with a labelled voxel
 
 
 class DataConfig(Strict):
@@ -44,23 +42,23 @@ class DataConfig(Strict):
     Attributes:
         raw: address of the grey values, uint8.
         labels: address of the labels, integers.
-        mask: address of an array that is 0 where labels are missing; None: they are everywhere.
-        sections: first, and one past the last, section to learn from; None for all.
-        weight: how often to draw from this volume, relative to the others.
+        mask: address of an array that is 0 at unlabelled voxels; None if all are labelled.
+        sections: first section to use, and one past the last; None for all.
+        weight: probability of drawing from this volume, relative to the others.
     """
 
     raw: str
     labels: str
     mask: str | None
-    sections: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(gt=0)]] | None
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    sections: tuple[NonNegative, Positive] | None
+    weight: PositiveFloat
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a crop was cut: the address of its raw, and the place of its first voxel there.
+    """Where a crop was cut: the address of its raw, and the coordinates of its first voxel there.
 
-    A place is below 0 where the volume is continued by mirroring.
+    Coordinates are negative where the volume is padded by reflection.
     """
 
     raw: str
@@ -73,7 +71,7 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """Raw uint8 and labels int32, both [D, Y, X] on the CPU, and where they come from."""
+    """Raw uint8 and labels int32, both [D, Y, X] on the CPU, and their origin."""
 
     raw: Tensor
     labels: Tensor
@@ -81,39 +79,39 @@ class Crop:
 
 
 class Crops:
-    """Crops of several volumes, drawn in proportion to the volumes' weights."""
+    """Random crops of several volumes, drawn in proportion to the volumes' weights."""
 
     def __init__(self, configs: Sequence[DataConfig]) -> None:
         """Read all volumes.
 
         Raises:
-            ConfigError: no volume at all.
-            VolumeError: one that nothing can be learned from, with the reason.
+            ConfigError: no volume is listed.
+            VolumeError: a volume cannot be used, with the reason.
         """
         if not configs:
             raise ConfigError("data: lists no volume; accepted is at least one")
         self._volumes = [read(config) for config in configs]
         weights = np.array([config.weight for config in configs])
-        self._shares = weights / weights.sum()
+        self._probabilities = weights / weights.sum()
 
     def draw(self, rng: np.random.Generator, shape: Zyx, margin: int = 0) -> Crop:
-        """One random crop of `shape`, D Y X, with a labelled voxel if one is soon found.
+        """One random crop of `shape`, D Y X, with a labelled voxel unless `DRAWS` attempts fail.
 
-        A volume that is shorter than the crop along an axis is continued by mirroring about its
-        first and last voxel there, raw and labels alike, as often as needed.
+        A volume that is shorter than the crop along an axis is padded there by reflection about its
+        first and last voxel, raw and labels alike, as often as needed.
 
         Args:
-            rng: drawn from; decides everything.
-            shape: of the crop.
-            margin: how much of it on every side, along Y and X, may lie beyond the volume's faces.
-                Without it voxels near the faces would be seen less than others once an
-                augmentation has used the margin up.
+            rng: the only source of randomness.
+            shape: of the crop, its margin included.
+            margin: voxels on every side along Y and X that may lie beyond the volume's faces.
+                The augmentation crops them away: without them voxels near the faces would be drawn
+                less often than others.
         """
-        volume = self._volumes[rng.choice(len(self._volumes), p=self._shares)]
+        volume = self._volumes[rng.choice(len(self._volumes), p=self._probabilities)]
         middle = np.s_[:, margin : shape[1] - margin, margin : shape[2] - margin]
         inner = (shape[0], shape[1] - 2 * margin, shape[2] - 2 * margin)
         for _ in range(DRAWS):
-            z, y, x = _drawn(rng, zyx(volume.raw.shape), inner)
+            z, y, x = _draw_begin(rng, zyx(volume.raw.shape), inner)
             begin = (z, y - margin, x - margin)
             labels = _cut(volume.labels, begin, shape)
             if (labels[middle] >= 0).any():
@@ -123,8 +121,8 @@ class Crops:
 
 
 @dataclass(frozen=True, eq=False)
-class Volume:
-    """Sections of a data set in memory; `first` is the number of the first one in its file."""
+class LabelledVolume:
+    """The chosen sections of a volume; `first` is the index of the first one in its file."""
 
     raw: Tensor
     labels: Tensor
@@ -132,14 +130,14 @@ class Volume:
     first: int
 
 
-def _drawn(rng: np.random.Generator, whole: Zyx, part: Zyx) -> Zyx:
-    """A place for `part` inside of `whole`, or around it where `whole` is the shorter one."""
+def _draw_begin(rng: np.random.Generator, whole: Zyx, part: Zyx) -> Zyx:
+    """A random origin for `part` inside `whole`, or around it where `whole` is the shorter one."""
     spare = [n - m for n, m in zip(whole, part, strict=True)]
     return zyx(rng.integers(min(s, 0), max(s, 0), endpoint=True) for s in spare)
 
 
 def _cut(volume_ZYX: Tensor, begin: Zyx, shape: Zyx) -> Tensor:
-    """A box of a volume, which goes on beyond its faces by mirroring."""
+    """A box of a volume, padded by reflection beyond its faces."""
     box_DYX = volume_ZYX
     for axis, (b, n, whole) in enumerate(zip(begin, shape, volume_ZYX.shape, strict=True)):
         period = max(1, 2 * (whole - 1))
@@ -152,11 +150,11 @@ def _cut(volume_ZYX: Tensor, begin: Zyx, shape: Zyx) -> Tensor:
     return box_DYX.clone(memory_format=torch.contiguous_format)
 
 
-def read(config: DataConfig) -> Volume:
-    """The sections of a data set, once it is seen that they can be learned from.
+def read(config: DataConfig) -> LabelledVolume:
+    """Read a labelled volume after checking it.
 
     Raises:
-        VolumeError: nothing can be learned from it, with the reason.
+        VolumeError: it cannot be used, with the reason.
     """
     with ExitStack() as stack:
         raw = stack.enter_context(open_array(config.raw, "raw"))
@@ -165,7 +163,7 @@ def read(config: DataConfig) -> Volume:
         _check(config, raw, labels, mask)
         begin, end = config.sections or (0, raw.shape[0])
         shape = (end - begin, *raw.shape[1:])
-        raw_ZYX, numbers = np.empty(shape, np.uint8), _Numbers()
+        raw_ZYX, numbers = np.empty(shape, np.uint8), _ConsecutiveIds()
         labels_ZYX = np.empty(shape, np.int32)
         for z in range(0, len(raw_ZYX), SLAB):
             last = min(begin + z + SLAB, end)
@@ -176,11 +174,13 @@ def read(config: DataConfig) -> Volume:
             found_ZYX = np.where(labelled_ZYX & (ids_ZYX > 0), ids_ZYX, 0).astype(np.uint64)
             labels_ZYX[z : z + SLAB] = np.where(labelled_ZYX, numbers.of(found_ZYX), -1)
     _check_ids(config, labels_ZYX)
-    return Volume(torch.from_numpy(raw_ZYX), torch.from_numpy(labels_ZYX), config.raw, begin)
+    return LabelledVolume(
+        torch.from_numpy(raw_ZYX), torch.from_numpy(labels_ZYX), config.raw, begin
+    )
 
 
 def _check(config: DataConfig, raw: Voxels, labels: Voxels, mask: Voxels | None) -> None:
-    """Types, shapes and sections, before anything is read."""
+    """Check types, shapes and sections, before anything is read."""
     for what, array, kinds, accepted in (
         ("raw", raw, "u", "uint8"),
         ("labels", labels, "ui", "integers"),
@@ -205,7 +205,7 @@ def _check(config: DataConfig, raw: Voxels, labels: Voxels, mask: Voxels | None)
 
 
 def _check_ids(config: DataConfig, labels_ZYX: Array) -> None:
-    """At least two objects: one alone says nothing about where objects end."""
+    """Check that there are at least two objects: a single one has no border to learn."""
     where = "" if config.sections is None else f" in sections {config.sections}"
     if (labels_ZYX < 0).all():
         raise VolumeError(
@@ -220,17 +220,17 @@ def _check_ids(config: DataConfig, labels_ZYX: Array) -> None:
         )
 
 
-class _Numbers:
-    """Numbers from 1 for ids, in the order in which they are first asked for; 0 stays 0."""
+class _ConsecutiveIds:
+    """Maps ids to consecutive numbers from 1, in the order of first appearance; 0 stays 0."""
 
     def __init__(self) -> None:
         self._ids = np.zeros(1, np.uint64)  # sorted
         self._numbers = np.zeros(1, np.int32)
 
     def of(self, ids_ZYX: Array) -> Array:
-        """Numbers of uint64 ids, int32 of the same shape."""
+        """The numbers of uint64 ids, int32 of the same shape."""
         ids = ids_ZYX.ravel()
-        # Neighbours along x mostly share their id: runs are far fewer to sort than voxels.
+        # Runs of equal ids along x: far fewer to sort than voxels.
         begin = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
         new = np.setdiff1d(ids[begin], self._ids)
         fresh = np.arange(len(self._ids), len(self._ids) + len(new), dtype=np.int32)

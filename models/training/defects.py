@@ -1,22 +1,22 @@
 """Defects of serial sections, added to training crops so that the networks have seen them.
 
-What the section cutter, the microscope and the alignment do to single sections, drawn first, as
-plain data, and then done to pixels:
+Artefacts of sectioning, imaging and alignment in single sections, drawn first, as plain data, and
+then applied to the crop:
 
-* missing: the section is black, or evenly grey;
-* dark: grey values shrink towards black, and contrast with them;
-* blurred: out of focus;
-* slipped: the section lies beside its place; drifted: it and all later ones do;
-* folded: along a dark, bowed band the tissue is doubled up, and both sides are pulled towards it.
+* missing: the section is black, or uniformly grey;
+* dark: grey values are multiplied by a factor below 1, so that contrast falls too;
+* blurred: out of focus, a Gaussian blur;
+* slipped: one section is translated; drifted: a section and all later ones are;
+* folded: along a dark, curved band the tissue is doubled up, and both sides are pulled towards it.
 
-Grey values alone change where a section is missing, dark or blurred: labels stay, so that the
-networks learn to go on through what cannot be seen. A slip, a drift and a fold move raw and labels
-together, since truth is what lies at a place. Under the band of a fold nothing can be seen, and
-cells that are no neighbours meet there: labels become background, which teaches the networks to
-part the two sides. That costs a split in one section, which its neighbours heal; unlabelled, the
-band would be free to merge. What is unlabelled stays so.
+Missing, dark and blurred sections change in raw only: their labels stay, so that the networks learn
+to interpolate through them. A slip, a drift and a fold move raw and labels together. Inside the
+band of a fold labels become background: nothing can be seen there, and cells that were far apart
+meet, so the networks are to separate the two sides. That costs a split in one section, which the
+neighbouring sections repair; were the band unlabelled, a merge there would cost no loss. Unlabelled
+voxels stay unlabelled.
 
-One kind of defect never hits two neighbouring sections of a crop, a drift apart.
+No kind of defect but the drift hits two adjacent sections of a crop.
 
 Axis letters: D sections, Y X pixels.
 """
@@ -25,81 +25,77 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from pydantic import Field
 
-from cadseg.config import Strict, Unit
+from cadseg.config import NonNegative, NonNegativeFloat, Positive, PositiveFloat, Strict, Unit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Pixels = Annotated[int, Field(ge=0)]
-
-FADE = 4  # the pull of a fold falls to 1 / e over so many times its size
-BOW = 8  # a fold's band leaves a straight line by at most this part of the crop's width
+FADE = 4  # a fold's displacement decays to 1 / e over this many times its size
+BOW = 8  # a fold's band deviates from a straight line by at most width / BOW
 
 
 class DefectsConfig(Strict):
-    """How often which defect, and how bad; a share is one of crops.
+    """Probabilities, per crop, and strengths of the defects.
 
     Attributes:
-        most: sections of a crop that a kind of defect hits, at most.
-        missing: share with sections that are black or, as often, grey.
-        dark: share with dark sections.
-        dark_strength: part of the grey values that a dark section loses: half of this to all of it.
-        blurred: share with blurred sections.
-        blur_sigma: of the Gaussian, in pixels: half of this to all of it.
-        slipped: share with sections beside their place.
-        slip: by how many pixels along y and along x, at most.
-        drifted: share with a section from which on all are beside their place.
-        drift: by how many pixels along y and along x, at most.
-        folded: share with folded sections.
-        fold: by how many pixels each side is pulled, at most; half of it at least.
+        most: sections of a crop that one kind of defect hits, at most.
+        missing: probability of missing sections; black and grey are equally likely.
+        dark: probability of dark sections.
+        dark_strength: fraction of the grey values that is lost, at most; at least half of it.
+        blurred: probability of blurred sections.
+        blur_sigma: of the Gaussian, in pixels, at most; at least half of it.
+        slipped: probability of slipped sections.
+        slip: pixels along y and along x, at most.
+        drifted: probability of a drift.
+        drift: pixels along y and along x, at most.
+        folded: probability of folded sections.
+        fold: pixels by which each side is pulled, at most; at least half of it.
         fold_width: width of the dark band, in pixels.
-        fold_strength: part of the grey values lost in its middle: half of this to all of it.
+        fold_strength: fraction of the grey values lost in its middle, at most; at least half of it.
     """
 
-    most: Annotated[int, Field(gt=0)]
+    most: Positive
     missing: Unit
     dark: Unit
     dark_strength: Unit
     blurred: Unit
-    blur_sigma: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    blur_sigma: PositiveFloat
     slipped: Unit
-    slip: Pixels
+    slip: NonNegative
     drifted: Unit
-    drift: Pixels
+    drift: NonNegative
     folded: Unit
-    fold: Amount
-    fold_width: Amount
+    fold: NonNegativeFloat
+    fold_width: NonNegativeFloat
     fold_strength: Unit
 
     @property
-    def farthest(self) -> int:
-        """Pixels along an axis by which slip and drift together move a section, at most."""
+    def max_shift(self) -> int:
+        """Largest translation along an axis, in pixels, of slip and drift together."""
         return self.slip * (self.slipped > 0) + self.drift * (self.drifted > 0)
 
     @property
-    def pull(self) -> float:
-        """Pixels by which a fold moves anything, at most."""
+    def max_pull(self) -> float:
+        """Largest displacement by a fold, in pixels."""
         return self.fold * (self.folded > 0)
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A bowed line through a crop, in pixels from its centre.
+    """A fold along a parabola through a crop, in pixels from the crop's centre.
 
     Attributes:
-        angle: of its normal, radians from y towards x.
-        offset: distance from the centre.
-        bow: how far the line leaves a straight one, half a crop away from its middle.
-        pull: by how many pixels either side is moved towards it.
-        width: of the dark band, at whose edges half of `strength` is left.
-        strength: part of the grey values lost in its middle.
+        angle: of the line's normal, radians from y towards x.
+        offset: distance of its vertex from the centre.
+        bow: deviation from the tangent at the vertex, half a crop away from it.
+        pull: displacement of either side towards the line, at the line.
+        width: full width at half maximum of the dark band.
+        strength: fraction of the grey values lost in its middle.
     """
 
     angle: float
@@ -110,14 +106,14 @@ class Fold:
     strength: float
 
     def distance(self, places_2YX: Tensor) -> Tensor:
-        """Signed distance [Y, X] of places from the line."""
+        """Signed distance [Y, X] from the line, along the normal."""
         y_YX, x_YX = places_2YX.unbind()
         sin, cos = math.sin(self.angle), math.cos(self.angle)
         along_YX = (cos * x_YX - sin * y_YX) * (2 / places_2YX.shape[1])
         return cos * y_YX + sin * x_YX - self.offset + self.bow * along_YX**2
 
-    def moved(self, places_2YX: Tensor) -> Tensor:
-        """Where the tissue that is seen at `places_2YX` was before: farther from the line."""
+    def sources(self, places_2YX: Tensor) -> Tensor:
+        """Coordinates before folding of the tissue at `places_2YX`: farther from the line."""
         distance_YX = self.distance(places_2YX)
         fade_YX = torch.exp(distance_YX.abs() / -max(FADE * self.pull, 1e-6))
         pull_YX = distance_YX.sign() * self.pull * fade_YX
@@ -127,14 +123,14 @@ class Fold:
 
 @dataclass(frozen=True)
 class Defects:
-    """What happens to a crop, by section.
+    """The defects of a crop; the dictionaries are by section.
 
     Attributes:
-        shifts: [D, 2] int64; y and x by which a section's tissue is looked up beside its place.
+        shifts: [D, 2] int64; y and x from a pixel to its source, per section.
         folds: of folded sections.
         dark: factor of the grey values.
-        blurred: sigma of the Gaussian.
-        missing: whether it is black, or else grey.
+        blurred: sigma of the Gaussian, in pixels.
+        missing: whether the section is black, or else grey.
     """
 
     shifts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -144,17 +140,17 @@ class Defects:
     missing: dict[int, bool]
 
 
-def drawn(rng: np.random.Generator, depth: int, width: int, config: DefectsConfig) -> Defects:
-    """The defects of a crop of `depth` sections and `width` pixels."""
+def draw(rng: np.random.Generator, depth: int, width: int, config: DefectsConfig) -> Defects:
+    """Random defects of a crop of `depth` sections and `width` pixels."""
     shifts = np.zeros((depth, 2), np.int64)
-    for z in struck(rng, depth, config.slipped, config.most):
+    for z in draw_sections(rng, depth, config.slipped, config.most):
         shifts[z] += rng.integers(-config.slip, config.slip, 2, endpoint=True)
     if rng.random() < config.drifted and depth > 1:
         shift = rng.integers(-config.drift, config.drift, 2, endpoint=True)
         shifts[rng.integers(1, depth) :] += shift
     sections = [
-        struck(rng, depth, share, config.most)
-        for share in (config.folded, config.dark, config.blurred, config.missing)
+        draw_sections(rng, depth, probability, config.most)
+        for probability in (config.folded, config.dark, config.blurred, config.missing)
     ]
     folded, dark, blurred, missing = sections
     return Defects(
@@ -166,9 +162,9 @@ def drawn(rng: np.random.Generator, depth: int, width: int, config: DefectsConfi
     )
 
 
-def struck(rng: np.random.Generator, depth: int, share: float, most: int) -> list[int]:
-    """In `share` of all cases 1 to `most` of `depth` sections, no two of them neighbours."""
-    if rng.random() >= share:
+def draw_sections(rng: np.random.Generator, depth: int, probability: float, most: int) -> list[int]:
+    """With that probability 1 to `most` of `depth` sections, no two of them adjacent."""
+    if rng.random() >= probability:
         return []
     count = rng.integers(1, most, endpoint=True)
     found: list[int] = []
@@ -178,13 +174,13 @@ def struck(rng: np.random.Generator, depth: int, share: float, most: int) -> lis
     return found
 
 
-def spoil(raw_DYX: Tensor, labels_DYX: Tensor, defects: Defects, places_2YX: Tensor) -> None:
-    """Do to pixels, in place, what has not been done by moving them.
+def apply(raw_DYX: Tensor, labels_DYX: Tensor, defects: Defects, places_2YX: Tensor) -> None:
+    """Apply, in place, the defects that change values; those that move pixels were applied before.
 
     Args:
         raw_DYX: float32, 0..1; folded sections are moved already.
         labels_DYX: int32, likewise.
-        defects: what to do.
+        defects: of the crop.
         places_2YX: y and x of every pixel, from the centre of the crop.
     """
     for z, fold in defects.folds.items():
@@ -200,15 +196,15 @@ def spoil(raw_DYX: Tensor, labels_DYX: Tensor, defects: Defects, places_2YX: Ten
 
 
 def blurred(raw_YX: Tensor, sigma: float) -> Tensor:
-    """A square image smoothed with a Gaussian, whose part beyond the image is left out."""
+    """A square image smoothed with a Gaussian, renormalised at the image's border."""
     along = torch.arange(raw_YX.shape[0], device=raw_YX.device)
-    bells_YY = bells(along, along, sigma)
-    bells_YY /= bells_YY.sum(1, keepdim=True)
-    return bells_YY @ raw_YX @ bells_YY.T
+    gaussians_YY = gaussians(along, along, sigma)
+    gaussians_YY /= gaussians_YY.sum(1, keepdim=True)
+    return gaussians_YY @ raw_YX @ gaussians_YY.T
 
 
-def bells(places: Tensor, centres: Tensor, sigma: float) -> Tensor:
-    """Heights at `places` of Gaussians about `centres`, float32 [places, centres]."""
+def gaussians(places: Tensor, centres: Tensor, sigma: float) -> Tensor:
+    """Values at `places` of Gaussians with maximum 1 at `centres`, float32 [places, centres]."""
     return torch.exp((places[:, None] - centres[None]) ** 2 / (-2 * sigma**2))
 
 

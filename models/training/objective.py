@@ -1,22 +1,22 @@
-"""What a training step minimises: the networks that learn, and the losses that they learn from.
+"""The training objective: the networks that are trained, and the sum of losses to minimise.
 
-One crop goes through both networks: the teacher sees it whole, the student as its pairs of
-neighbouring sections. Either may be left out. A teacher that does not learn is an oracle with fixed
-weights; one that learns beside the student starts from scratch, as CAD's authors have it, or from
-weights of an earlier run.
+A crop goes through both networks: the teacher sees it as a volume, the student as its pairs of
+adjacent sections. Either network may be absent. A teacher with ``learns: false`` is frozen; one
+that is trained together with the student starts from random weights, as in the authors' code of
+CAD, or from weights of an earlier run.
 
 Axis letters: B crops, D sections of a crop, P = D - 1 section pairs, E embedding, C channels, Y X.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
-from cadseg.config import Strict
+from cadseg.config import NonNegative, NonNegativeFloat, Strict
 from cadseg.errors import WeightsError
 from cadseg.models import weights
 from cadseg.models.affinity import OFFSETS, affinities, volume_affinities
@@ -28,16 +28,15 @@ from cadseg.models.training.targets import targets_of
 if TYPE_CHECKING:
     from cadseg.models.weights import Network
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Precision = Literal["bfloat16", "float32"]
+TrainingPrecision = Literal["bfloat16", "float32"]
 
 
 class LearnerConfig(Strict):
     """The student of a run.
 
     Attributes:
-        network: what it is made of.
-        weights: trained weights to begin with, a name or a file; None begins from scratch.
+        network: its architecture.
+        weights: initial weights, a name or a file; None for random ones.
     """
 
     network: StudentConfig
@@ -48,9 +47,9 @@ class TeachingConfig(Strict):
     """The teacher of a run.
 
     Attributes:
-        network: what it is made of.
-        weights: file of trained weights to begin with; None begins from scratch.
-        learns: whether its weights change.
+        network: its architecture.
+        weights: file of initial weights; None for random ones.
+        learns: whether it is trained; otherwise it is frozen.
     """
 
     network: TeacherConfig
@@ -59,27 +58,27 @@ class TeachingConfig(Strict):
 
 
 class ObjectiveConfig(Strict):
-    """Which networks there are, and what the student takes from the teacher.
+    """Which networks there are, and the losses that connect student and teacher.
 
     Attributes:
         student: None if only a teacher is trained.
-        teacher: None if the student learns from labels alone.
-        distillation: ``mutual`` draws both networks' affinities together, ``detached`` only the
-            student's towards the teacher's.
+        teacher: None if the student is trained from labels alone.
+        distillation: the distillation loss; ``mutual`` has gradients in both networks, ``detached``
+            in the student only.
         distillation_weight: of that loss.
         fgi: form of the feature grafting interaction, see
             `cadseg.models.training.losses.grafting_loss`.
         fgi_weight: of that loss.
-        together_from: step from which on distillation and grafting count.
+        together_from: first step in which these two losses count.
     """
 
     student: LearnerConfig | None
     teacher: TeachingConfig | None
     distillation: Literal["off", "mutual", "detached"]
-    distillation_weight: Weight
+    distillation_weight: NonNegativeFloat
     fgi: Literal["off", "grafted", "released"]
-    fgi_weight: Weight
-    together_from: Annotated[int, Field(ge=0)]
+    fgi_weight: NonNegativeFloat
+    together_from: NonNegative
 
     @model_validator(mode="after")
     def _fits(self) -> ObjectiveConfig:
@@ -106,37 +105,37 @@ class ObjectiveConfig(Strict):
 class Objective(nn.Module):
     """Both networks, and the losses of a batch of crops."""
 
-    def __init__(self, config: ObjectiveConfig, precision: Precision) -> None:
-        """Draw fresh weights from PyTorch's global generator, or load them.
+    def __init__(self, config: ObjectiveConfig, precision: TrainingPrecision) -> None:
+        """Initialise the networks from PyTorch's global generator, or load their weights.
 
         Raises:
-            WeightsError: weights to begin with cannot be loaded, or are of another network.
+            WeightsError: initial weights cannot be loaded, or are of another architecture.
         """
         super().__init__()
         self.config, self.precision = config, precision
         self.student = None if config.student is None else _student(config.student)
         self.teacher = None if config.teacher is None else _teacher(config.teacher)
-        # Channels last is fastest, on CPUs and GPUs.
+        # The channels-last memory format is fastest, on CPUs and GPUs.
         if self.student is not None:
             self.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.teacher is not None:
             self.teacher.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def networks(self) -> dict[str, Student | Teacher]:
-        """The networks that learn, by name; the student first."""
+        """The networks that are trained, by name; the student first."""
         teacher = self.teacher if self._teacher_learns else None
         named = {"student": self.student, "teacher": teacher}
         return {name: network for name, network in named.items() if network is not None}
 
     def compile_networks(self) -> None:
-        """Let torch.compile make the networks faster; losses stay as they are: more to compile."""
+        """Compile the networks with torch.compile, but not the losses."""
         if self.student is not None:
             self.student.sections = torch.compile(self.student.sections)  # type: ignore[method-assign]
         if self.teacher is not None:
             self.teacher.compile()
 
     def train(self, mode: bool = True) -> Objective:
-        """Training mode, except for a teacher that does not learn."""
+        """Training mode, except for a frozen teacher."""
         super().train(mode)
         if self.teacher is not None and not self._teacher_learns:
             self.teacher.eval()
@@ -150,7 +149,7 @@ class Objective(nn.Module):
         Args:
             raw_BDYX: float32, 0..1.
             labels_BDYX: int32; 0 is background, -1 unlabelled.
-            together: whether the student takes from the teacher in this step.
+            together: whether the losses that connect the two networks count in this step.
         """
         targets = targets_of(labels_BDYX)
         found: dict[str, Tensor] = {}

@@ -1,8 +1,8 @@
-"""Several processes that train one network, each on its share of every batch.
+"""Data-parallel training: several processes train one network, each on a part of every batch.
 
-``torchrun`` starts them and tells each its place in environment variables. Gradients are averaged
-by PyTorch's DistributedDataParallel; batch norm takes its statistics from the process' own crops,
-and those of the first process are kept.
+``torchrun`` starts them and sets the environment variables that PyTorch reads. Gradients are
+averaged by DistributedDataParallel. Batch normalisation uses the statistics of each process' own
+crops; the running statistics that are saved are those of rank 0.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Share:
-    """The place of this process among those that train together.
+class Process:
+    """This process among those that train together.
 
     Attributes:
-        rank: from 0.
-        processes: how many there are.
-        device: where this one computes.
+        rank: its number, from 0.
+        world_size: number of processes.
+        device: on which it computes.
     """
 
     rank: int
-    processes: int
+    world_size: int
     device: torch.device
 
     @property
     def writes(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process writes files and prints: rank 0 does."""
         return self.rank == 0
 
-    def joined(self, network: nn.Module) -> nn.Module:
-        """The network, its gradients averaged over all processes."""
-        return network if self.processes == 1 else DistributedDataParallel(network)
+    def parallel(self, network: nn.Module) -> nn.Module:
+        """The network, with gradients averaged over all processes."""
+        return network if self.world_size == 1 else DistributedDataParallel(network)
 
 
 @contextlib.contextmanager
-def share(device: str, batch: int) -> Iterator[Share]:
-    """Take this process' place for as long as the context lasts.
+def process_group(device: str, batch: int) -> Iterator[Process]:
+    """Join the process group that torchrun started, if it did, and leave it at the end.
 
     Args:
-        device: ``cpu`` or ``cuda``, a GPU per process.
+        device: ``cpu``, or ``cuda``: one GPU per process.
         batch: crops per step, of all processes together.
 
     Raises:
-        ConfigError: there is no such device, or the batch cannot be shared evenly.
+        ConfigError: there is no such device, or the batch cannot be divided evenly.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if batch % processes:
@@ -69,13 +69,13 @@ def share(device: str, batch: int) -> Iterator[Share]:
         raise ConfigError("device is cuda, but PyTorch finds no GPU here; accepted is cpu")
     torch.backends.cudnn.benchmark = True  # crops have one shape
     if processes == 1:
-        yield Share(0, 1, torch.device(device))
+        yield Process(0, 1, torch.device(device))
         return
-    place = torch.device(device, int(os.environ["LOCAL_RANK"])) if device == "cuda" else None
-    if place is not None:
-        torch.cuda.set_device(place)
-    distributed.init_process_group("gloo" if place is None else "nccl")
+    gpu = torch.device(device, int(os.environ["LOCAL_RANK"])) if device == "cuda" else None
+    if gpu is not None:
+        torch.cuda.set_device(gpu)
+    distributed.init_process_group("gloo" if gpu is None else "nccl")
     try:
-        yield Share(distributed.get_rank(), processes, place or torch.device("cpu"))
+        yield Process(distributed.get_rank(), processes, gpu or torch.device("cpu"))
     finally:
         distributed.destroy_process_group()

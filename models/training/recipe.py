@@ -1,4 +1,4 @@
-"""What a training run depends on, as read from YAML; configs/train-ssem.yaml explains each key."""
+"""The configuration of a training run; configs/train-ssem.yaml explains each key."""
 
 from __future__ import annotations
 
@@ -7,36 +7,35 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, ValidationError
 
 from cadseg import config as configs
-from cadseg.config import Positive, Strict
+from cadseg.config import NonNegative, NonNegativeFloat, Positive, PositiveFloat, Strict
 from cadseg.errors import ConfigError
 from cadseg.models.student import MULTIPLE
 from cadseg.models.training.augment import AugmentConfig
 from cadseg.models.training.crops import DataConfig
-from cadseg.models.training.objective import ObjectiveConfig, Precision, Weight
+from cadseg.models.training.objective import ObjectiveConfig, TrainingPrecision
 from cadseg.models.training.validate import ValidationConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Width = Annotated[int, Field(gt=0, multiple_of=MULTIPLE)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class AdamConfig(Strict):
-    """Numbers of Adam, and how its learning rate goes from the first step to the last."""
+    """Parameters of Adam, and its learning-rate schedule."""
 
-    learning_rate: Above0
+    learning_rate: PositiveFloat
     decay: Literal["cosine", "none"]
-    warmup: Annotated[int, Field(ge=0)]
-    betas: tuple[Share, Share]
-    eps: Above0
-    weight_decay: Weight
+    warmup: NonNegative
+    betas: tuple[Fraction, Fraction]
+    eps: PositiveFloat
+    weight_decay: NonNegativeFloat
     amsgrad: bool
 
 
 class TrainConfig(Strict):
-    """Everything a training run depends on, beside the data themselves."""
+    """Everything a training run depends on, except for the data themselves."""
 
     data: Annotated[tuple[DataConfig, ...], Field(min_length=1)]
     sections: Annotated[int, Field(ge=2)]
@@ -45,15 +44,15 @@ class TrainConfig(Strict):
     augment: AugmentConfig
     objective: ObjectiveConfig
     adam: AdamConfig
-    ema: Share
+    ema: Fraction
     steps: Positive
     validation: ValidationConfig
     device: Literal["cpu", "cuda"]
-    precision: Precision
+    precision: TrainingPrecision
     compile: bool
     threads: Positive
     readers: Positive
-    seed: Annotated[int, Field(ge=0)]
+    seed: NonNegative
     checkpoint_every: Positive
     log_every: Positive
 

@@ -1,10 +1,10 @@
-"""How good a network is on volumes that it does not learn from: segmented by our own kernels.
+"""Validation: the scores of a network's segmentation of held-out volumes, and its loss on them.
 
-The affinities that it predicts are segmented in memory as a run would do it
-(`cadseg.evaluation.in_memory`), and scored against the labels at several thresholds; besides, they
-have a loss. A held-out volume is a pair of raw uint8 and integer labels, both [Z, Y, X]: above 0
+The predicted affinities are segmented in memory by the kernels of a run
+(`cadseg.evaluation.in_memory`), and scored against the labels at several thresholds. A held-out
+volume is a pair of raw uint8 and integer labels, both [Z, Y, X]: above 0
 objects, 0 background, below 0 unlabelled. VOI leaves out background and unlabelled voxels, the loss
-unlabelled ones alone.
+only unlabelled ones.
 
 Axis letters: Z Y X voxels of a volume; 1 stands for one crop, and the one pair of its sections, 2
 for both sections, 3 for the channels z y x.
@@ -42,12 +42,12 @@ Predict = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 class ValidationConfig(Strict):
-    """What is validated on, and with which numbers.
+    """The held-out volumes, and how they are segmented.
 
     Attributes:
-        data: volumes that nothing is learned from; every one counts alike.
+        data: the held-out volumes; scores are averaged over them with equal weights.
         config: of the segmentation: a name, or a file.
-        thresholds: at which it is cut, affinities in 0..1.
+        thresholds: at which the merge tree is cut, affinities in 0..1.
     """
 
     data: Annotated[tuple[DataConfig, ...], Field(min_length=1)]
@@ -60,8 +60,8 @@ class Validation:
     """Means over the held-out volumes.
 
     Attributes:
-        points: scores by threshold, in the order that was asked for.
-        loss: what is wrong with the affinities themselves.
+        points: scores by threshold, in the order of the config.
+        loss: of the affinities.
     """
 
     points: tuple[Point, ...]
@@ -69,7 +69,7 @@ class Validation:
 
     @property
     def best(self) -> Point:
-        """The threshold with the lowest sum of VOI, of equal ones the highest; its scores."""
+        """The point with the lowest VOI; of equal ones the highest threshold."""
         return best(self.points)
 
 
@@ -80,8 +80,8 @@ class Validator:
         """Read all volumes.
 
         Raises:
-            ConfigError: there is no such segmentation config, or it cannot be cut there.
-            VolumeError: a volume that cannot be compared with, with the reason.
+            ConfigError: there is no such segmentation config, or a threshold is outside its range.
+            VolumeError: a volume cannot be used, with the reason.
         """
         self._segmentation = configs.load(config.config)
         in_memory.check(self._segmentation, config.thresholds)
@@ -90,7 +90,7 @@ class Validator:
         self._thresholds, self._precision = config.thresholds, precision
 
     def __call__(self, network: Network) -> Validation:
-        """Scores of a network, on the device that it is on."""
+        """Scores of a network, computed on its device."""
 
         def predict(raw_ZYX: NDArray[np.uint8]) -> NDArray[np.uint8]:
             if isinstance(network, Student):
@@ -109,28 +109,28 @@ def validated(
         predict: affinities uint8 [3, Z, Y, X] of raw uint8 [Z, Y, X].
         held_out: raw and labels, of at least two sections.
         config: of the segmentation.
-        thresholds: at which it is cut.
+        thresholds: at which the merge tree is cut.
 
     Raises:
-        ConfigError: it cannot be cut there.
-        VolumeError: a volume without objects.
+        ConfigError: a threshold is outside the range of `config`.
+        VolumeError: a volume has no objects.
     """
-    rows, lost = [], []
+    rows, errors = [], []
     for raw_ZYX, labels_ZYX in held_out:
         affinities_3ZYX = predict(raw_ZYX)
         assert affinities_3ZYX.shape == (3, *raw_ZYX.shape), affinities_3ZYX.shape
         rows.append(in_memory.scores_at(affinities_3ZYX, labels_ZYX, thresholds, config))
-        lost.append(loss(affinities_3ZYX, labels_ZYX))
+        errors.append(loss(affinities_3ZYX, labels_ZYX))
     means = [_mean(scores) for scores in zip(*rows, strict=True)]
     points = [Point(*pair) for pair in zip(thresholds, means, strict=True)]
-    return Validation(tuple(points), fmean(lost))
+    return Validation(tuple(points), fmean(errors))
 
 
 def loss(affinities_3ZYX: NDArray[np.uint8], labels_ZYX: NDArray[Any]) -> float:
-    """Weighted squared error of affinities, summed over z, y and x, the mean of all section pairs.
+    """The student's loss from labels, averaged over all section pairs.
 
-    Each pair is a sample of its own, as in the student's training: nothing is kept of it but its
-    loss. The affinities of the first section, which has no lower one, do not count.
+    Pairs are computed one by one, which bounds the memory. The affinities of the first section,
+    which has no lower neighbour, do not count.
     """
     found = []
     for z in range(1, len(labels_ZYX)):
@@ -141,7 +141,7 @@ def loss(affinities_3ZYX: NDArray[np.uint8], labels_ZYX: NDArray[Any]) -> float:
 
 
 def _mean(scores: Sequence[Scores]) -> Scores:
-    """Every volume counts alike, whatever its size."""
+    """Means over volumes, whatever their size."""
     return Scores(
         voi_split=fmean(score.voi_split for score in scores),
         voi_merge=fmean(score.voi_merge for score in scores),

@@ -1,7 +1,7 @@
-"""The command line: each command parses, calls one function of the library, prints what matters.
+"""The command line: each command parses, calls one function of the library, prints the result.
 
-Exit codes: 0 done; 1 blocks failed, what is finished is kept; 2 something to repair before work
-starts, nothing written; 130 stopped by Ctrl-C or SIGTERM, what is finished is kept.
+Exit codes: 0 done; 1 blocks failed, finished ones are kept; 2 an error of the user, found before
+anything is written; 130 stopped by Ctrl-C or SIGTERM, finished blocks are kept.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class _Commands(click.Group):
-    """Commands in the order of use, each in a file of its own that is read when it is needed."""
+    """Commands in the order of use, each in a module that is imported only when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

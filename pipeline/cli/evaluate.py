@@ -7,7 +7,7 @@ import json
 
 import click
 
-from cadseg.pipeline.cli.options import pairs
+from cadseg.pipeline.cli import parse
 
 
 @click.command("evaluate")
@@ -20,7 +20,7 @@ def command(segmentation: str, ground_truth: str, roi: str | None, as_json: bool
     from cadseg.blocks import Roi, zyx
     from cadseg.evaluation.metrics import evaluate
 
-    box = None if roi is None else Roi(*map(zyx, zip(*pairs(roi), strict=True)))
+    box = None if roi is None else Roi(*map(zyx, zip(*parse.roi(roi), strict=True)))
     scores = evaluate(segmentation, ground_truth, box)
     values = {"voi_sum": scores.voi_sum, **dataclasses.asdict(scores)}
     if as_json:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from cadseg.pipeline.cli import parse
 
 if TYPE_CHECKING:
     from cadseg.pipeline.execution.driver import Execution
@@ -15,54 +17,64 @@ if TYPE_CHECKING:
 F = Callable[..., Any]
 
 
+RUN = (
+    click.option("--out", type=click.Path(path_type=Path), help="Folder of the run."),
+    click.option("--config", metavar="NAME_OR_FILE", help="ssem, fibsem, or a YAML file."),
+    click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Change a key."),
+)
+NETWORK = (
+    click.option(
+        "--weights", metavar="NAME_OR_FILE", help="default-ssem, default-fibsem, or a file."
+    ),
+    click.option("--discard-affinities", is_flag=True, help="Never write affinities."),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="To predict on."),
+)
+VOLUME = (
+    click.option("--roi", metavar="Z0:Z1,Y0:Y1,X0:X1", help="Part of the volume, voxels."),
+    click.option("--mask", metavar="MASK", help="Volume that is 0 where nothing is."),
+    click.option("--threshold", type=float, help="Merge at this affinity and above, 0..1."),
+    click.option("--voxel-size", metavar="Z,Y,X", help="In nm, if metadata has none."),
+    click.option("--until", metavar="STAGE", help="Stop after this stage."),
+    click.option("--restart", is_flag=True, help="Redo stages whose inputs changed."),
+)
+EXECUTION = (
+    click.option(
+        "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes."
+    ),
+    click.option("--serial", is_flag=True, help="Everything in this process, for debugging."),
+    click.option("--timeout", type=float, help="Seconds that a block may take."),
+    click.option("--tracking", type=click.Path(path_type=Path), help="Local folder for notes."),
+)
+SHORTHANDS = {
+    "mask": "volume.mask",
+    "threshold": "segment.threshold",
+    "weights": "predict.weights",
+    "device": "predict.device",
+}
+"""Options that set a key of the config to their value."""
+
+
 def request_options(raw: bool) -> Callable[[F], F]:
-    """Options that say what to segment and with which numbers; given on as ``request``.
+    """Options that say what to segment and with which numbers; passed on as ``request``.
 
     Args:
-        raw: whether the command starts from raw, and so takes options for the network.
+        raw: whether the command starts from raw, and so has options for the network.
     """
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def command(**given: Any) -> Any:
-            names = ("out", "config", "until")
-            request = {name: given.pop(name) for name in names}
-            request["restart"] = given.pop("restart")
+            request = {name: given.pop(name) for name in ("out", "config", "until", "restart")}
             request["overrides"] = _overrides(given)
             return function(request=request, **given)
 
-        options = [
-            click.option("--out", type=click.Path(path_type=Path), help="Folder of the run."),
-            click.option("--config", metavar="NAME_OR_FILE", help="ssem, fibsem, or a YAML file."),
-            click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Change a key."),
-            click.option("--roi", metavar="Z0:Z1,Y0:Y1,X0:X1", help="Part of the volume, voxels."),
-            click.option("--mask", metavar="MASK", help="Volume that is 0 where nothing is."),
-            click.option("--threshold", type=float, help="Merge at this affinity and above, 0..1."),
-            click.option("--voxel-size", metavar="Z,Y,X", help="In nm, if metadata has none."),
-            click.option("--until", metavar="STAGE", help="Stop after this stage."),
-            click.option("--restart", is_flag=True, help="Redo stages whose inputs changed."),
-        ]
-        if raw:
-            options[3:3] = [
-                click.option(
-                    "--weights",
-                    metavar="NAME_OR_FILE",
-                    help="default-ssem, default-fibsem, or a file.",
-                ),
-                click.option("--discard-affinities", is_flag=True, help="Never write affinities."),
-                click.option(
-                    "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="To predict on."
-                ),
-            ]
-        for option in reversed(options):
-            command = option(command)
-        return command
+        return _with_options(command, (*RUN, *(NETWORK if raw else ()), *VOLUME))
 
     return decorate
 
 
 def execution_options(function: F) -> F:
-    """Options that say how to run, which never change the result; given on as ``execution``."""
+    """Options that say how to run, which never change the result; passed on as ``execution``."""
 
     @functools.wraps(function)
     def command(
@@ -75,14 +87,12 @@ def execution_options(function: F) -> F:
 
         return function(execution=execution, **given)
 
-    for option in (
-        click.option("--tracking", type=click.Path(path_type=Path), help="Local folder for notes."),
-        click.option("--timeout", type=float, help="Seconds that a block may take."),
-        click.option("--serial", is_flag=True, help="Everything in this process, for debugging."),
-        click.option(
-            "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes."
-        ),
-    ):
+    return _with_options(command, EXECUTION)
+
+
+def _with_options(command: F, options: Iterable[Callable[[F], F]]) -> F:
+    """The command with these options, which its help shows in this order."""
+    for option in reversed(tuple(options)):
         command = option(command)
     return command
 
@@ -90,43 +100,12 @@ def execution_options(function: F) -> F:
 def _overrides(given: dict[str, Any]) -> list[str]:
     """Shorthands as ``key=value``, after those that were written as such."""
     overrides = list(given.pop("sets"))
-    roi, voxel_size = given.pop("roi"), given.pop("voxel_size")
-    if roi is not None:
-        overrides.append(f"volume.roi={pairs(roi)}")
-    if voxel_size is not None:
-        overrides.append(f"volume.voxel_size={_lengths(voxel_size)}")
+    box, size = given.pop("roi"), given.pop("voxel_size")
+    if box is not None:
+        overrides.append(f"volume.roi={parse.roi(box)}")
+    if size is not None:
+        overrides.append(f"volume.voxel_size={parse.voxel_size(size)}")
     if given.pop("discard_affinities", False):
         overrides.append("predict.keep_affinities=false")
-    for name, key in (
-        ("mask", "volume.mask"),
-        ("threshold", "segment.threshold"),
-        ("weights", "predict.weights"),
-        ("device", "predict.device"),
-    ):
-        value = given.pop(name, None)
-        if value is not None:
-            overrides.append(f"{key}={value}")
-    return overrides
-
-
-def pairs(text: str) -> list[list[int]]:
-    """``z0:z1,y0:y1,x0:x1`` as begin and end by axis."""
-    try:
-        pairs = [[int(n) for n in part.split(":")] for part in text.split(",")]
-        assert [len(pair) for pair in pairs] == [2, 2, 2]
-    except (ValueError, AssertionError):
-        raise click.BadParameter(
-            f"{text} is no box; accepted is z0:z1,y0:y1,x0:x1, in voxels", param_hint="--roi"
-        ) from None
-    return pairs
-
-
-def _lengths(text: str) -> list[float]:
-    try:
-        lengths = [float(part) for part in text.split(",")]
-        assert len(lengths) == 3
-    except (ValueError, AssertionError):
-        raise click.BadParameter(
-            f"{text} is no size; accepted is z,y,x, in nm", param_hint="--voxel-size"
-        ) from None
-    return lengths
+    values = {key: given.pop(name, None) for name, key in SHORTHANDS.items()}
+    return overrides + [f"{key}={value}" for key, value in values.items() if value is not None]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cadseg.pipeline.cli import parse
 from cadseg.pipeline.cli.options import execution_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from cadseg.evaluation.curve import Point
     from cadseg.pipeline.execution.driver import Execution
-
-MOST = 1000
-"""Thresholds in a sweep."""
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -56,7 +54,10 @@ def command(
     elif ground_truth is None:
         raise click.UsageError("--sweep needs --ground-truth")
     else:
-        _sweep(out, thresholds(sweep), ground_truth, min_voxels, plot, table)
+        from cadseg.pipeline import sweep as library
+
+        at = parse.thresholds(sweep)
+        _show(library.sweep(out, at, ground_truth, min_voxels=min_voxels, plot=plot, table=table))
 
 
 def _relabel(
@@ -70,36 +71,13 @@ def _relabel(
     click.echo(report.segmentation)
 
 
-def _sweep(
-    out: Path,
-    at: list[float],
-    truth: str,
-    min_voxels: int | None,
-    plot: Path | None,
-    table: Path | None,
-) -> None:
+def _show(points: Sequence[Point]) -> None:
+    """Scores as a table, the best threshold marked."""
     from cadseg.evaluation.curve import best
-    from cadseg.pipeline.sweep import sweep
 
-    points = sweep(out, at, truth, min_voxels=min_voxels, plot=plot, table=table)
     click.echo("  threshold  VOI split  VOI merge    VOI sum      ARAND")
     marked = best(points)
     for point in points:
         first, *others = point.row
         mark = "*" if point is marked else " "
         click.echo(f"{mark} {first:9g}" + "".join(f"{value:11.3f}" for value in others))
-
-
-def thresholds(text: str) -> list[float]:
-    """``low:high:step`` as thresholds, both ends included, each as it would be written."""
-    try:
-        low, high, step = map(Decimal, text.split(":"))
-        if not (0 <= low <= high <= 1 and step > 0 and (high - low) / step < MOST):
-            raise ValueError
-    except (ValueError, InvalidOperation):
-        raise click.BadParameter(
-            f"{text} is no range; accepted is low:high:step in 0..1, as in 0.2:0.8:0.05, of at "
-            f"most {MOST} thresholds",
-            param_hint="--sweep",
-        ) from None
-    return [float(low + place * step) for place in range(int((high - low) / step) + 1)]

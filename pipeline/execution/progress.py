@@ -1,4 +1,4 @@
-"""How far the steps of a run are, on the terminal: bars, or else one line per finished step."""
+"""The progress of a run: bars on a terminal, otherwise one line per finished step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
-LOOK = 0.1  # seconds; updates that are closer together are of one look
+POLL = 0.1  # seconds; updates that come closer together count as simultaneous
 
 
 @dataclass
@@ -24,7 +24,7 @@ class _Step:
 class Progress:
     """One bar per step: blocks done, voxels per second, time left.
 
-    Where standard output or error is no terminal: one line when a step is finished.
+    If standard output or error is not a terminal: one line when a step is finished.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -35,7 +35,7 @@ class Progress:
         self._now = self._before = 0.0
 
     def start(self, step: str, *, done: int, total: int, voxels: int) -> None:
-        """A step begins with `done` of `total` blocks, and `voxels` to do."""
+        """A step starts, with `done` of `total` blocks done before and `voxels` left."""
         self._now = self._before = time.monotonic()
         if not self._quiet and sys.stdout.isatty() and sys.stderr.isatty() and not self._bars:
             columns = ("{task.description}", BarColumn(), MofNCompleteColumn())
@@ -48,12 +48,12 @@ class Progress:
         self._steps[step] = _Step(total, voxels, bar, started=0.0)
 
     def update(self, step: str, *, done: int, voxels: int) -> None:
-        """So many blocks are done, with so many voxels in this run."""
+        """`done` blocks of the step are done in all, `voxels` voxels since it started."""
         known = self._steps[step]
         now = time.monotonic()
-        if now - self._now > LOOK:
+        if now - self._now > POLL:
             self._before, self._now = self._now, now
-        # a step's time runs from the last look at which it had no block done
+        # a step's time starts with the last update before its first block was done
         known.started = known.started or self._before
         text = speed(voxels, known.voxels, now - known.started)
         if self._bars is not None and known.bar is not None:
@@ -62,7 +62,7 @@ class Progress:
             print(f"{step}: {done} blocks done, {text}", file=sys.stderr, flush=True)
 
     def stop(self) -> None:
-        """The run is over."""
+        """Remove the bars: the run has ended."""
         if self._bars is not None:
             self._bars.stop()
             self._bars = None

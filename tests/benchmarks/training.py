@@ -28,9 +28,9 @@ from cadseg.models.training.batches import batch_of, batches
 from cadseg.models.training.crops import Crops
 from cadseg.models.training.losses import distillation_loss, slice_loss, teacher_loss
 from cadseg.models.training.objective import Objective
-from cadseg.models.training.processes import share
+from cadseg.models.training.processes import process_group
 from cadseg.models.training.targets import targets_of
-from cadseg.models.training.train import adam_of
+from cadseg.models.training.train import optimiser_of
 
 
 def main() -> None:
@@ -51,15 +51,15 @@ def main() -> None:
                 speeds.append(pool.submit(_speed, name, asked.steps, config).result())
     for name, speeds in found.items():
         print(f"{name}: {statistics.median(speeds):.2f} crops/s {[f'{s:.2f}' for s in speeds]}")
-    plain, ours = (statistics.median(speeds) for speeds in found.values())
-    print(f"ratio: {ours / plain:.2f}")
+    plain, quick = (statistics.median(speeds) for speeds in found.values())
+    print(f"ratio: {quick / plain:.2f}")
 
 
 def _speed(name, steps, config):  # type: ignore[no-untyped-def]
     """Crops per second over some steps, after as many to warm up."""
     torch.set_num_threads(config.threads)
-    with share(config.device, config.batch) as ours:
-        loop = LOOPS[name](config, ours)
+    with process_group(config.device, config.batch) as process:
+        loop = LOOPS[name](config, process)
         for _ in range(steps):
             next(loop)
         _wait(config)
@@ -75,14 +75,14 @@ def _wait(config):  # type: ignore[no-untyped-def]
         torch.cuda.synchronize()
 
 
-def _quick(config, ours):  # type: ignore[no-untyped-def]
+def _quick(config, process):  # type: ignore[no-untyped-def]
     """Steps as `cadseg.models.training.train` takes them."""
     memory.keep_freed()
-    objective = Objective(config.objective, config.precision).to(ours.device).train()
-    adam = adam_of(objective, config)
+    objective = Objective(config.objective, config.precision).to(process.device).train()
+    adam = optimiser_of(objective, config)
     if config.compile:
         objective.compile_networks()
-    for _, batch in batches(config, Crops(config.data), 0, ours):
+    for _, batch in batches(config, Crops(config.data), 0, process):
         together = config.objective.distillation != "off"
         losses = objective(batch.raw_BDYX, batch.labels_BDYX, together=together)
         adam.zero_grad(set_to_none=True)
@@ -91,15 +91,15 @@ def _quick(config, ours):  # type: ignore[no-untyped-def]
         yield
 
 
-def _plain(config, ours):  # type: ignore[no-untyped-def]
+def _plain(config, process):  # type: ignore[no-untyped-def]
     """Steps as one would write them first."""
     crops = Crops(config.data)
-    objective = Objective(config.objective, "float32").to(ours.device).train()
+    objective = Objective(config.objective, "float32").to(process.device).train()
     objective.to(memory_format=torch.contiguous_format)
     student, teacher = objective.student, objective.teacher
     adam = torch.optim.Adam([p for p in objective.parameters() if p.requires_grad], foreach=False)
     for step in itertools.count():
-        raw, labels, _ = batch_of(config, crops, step, ours)
+        raw, labels, _ = batch_of(config, crops, step, process)
         targets = targets_of(labels)
         loss = torch.zeros((), device=raw.device)
         if student is not None:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 from in_memory import MemoryStore
 from scipy import ndimage
@@ -14,6 +15,9 @@ from scipy import ndimage
 from cadseg.blocks import Roi, Zyx
 
 Array = np.ndarray[Any, Any]
+
+THOROUGH = settings.get_current_profile_name() == "thorough"
+"""Whether more and larger cases are to be drawn, as `make test` does."""
 
 
 @dataclass(frozen=True)

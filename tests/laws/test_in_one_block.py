@@ -38,7 +38,7 @@ def drawn(draw: st.DrawFn) -> tuple[Case, tuple[int, int, int], Array, list[floa
     return case, block_shape, labels, draw(st.lists(st.sampled_from(possible), max_size=4))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(drawn=drawn())
 def test_generated_volumes(
     drawn: tuple[Case, tuple[int, int, int], Array, list[float]],

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import oracle
 import pytest
-from generated import Case, block_shapes, cases
+from generated import THOROUGH, Case, block_shapes, cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_memory import MemoryStore
@@ -20,8 +20,7 @@ from cadseg.blocks import Roi, Zyx
 
 Array = np.ndarray[Any, Any]
 
-FEW = settings(max_examples=25, deadline=None)
-MANY = settings(max_examples=300, deadline=None)
+EXAMPLES = settings(max_examples=300 if THOROUGH else 25)
 
 
 def literal(case: Case) -> dict[str, Array]:
@@ -62,31 +61,14 @@ def assert_same(found: dict[str, Array], expected: dict[str, Array]) -> None:
         np.testing.assert_array_equal(found[name], array, name, strict=True)
 
 
-def assert_literal(case: Case) -> None:
-    assert_same(case.store().run_all().results, literal(case))
-
-
-def assert_uncut(case: Case, block_shape: Zyx, seed: int) -> None:
-    cut = case.store(block_shape).run_all(seed=seed)
-    assert_same(cut.results, case.store().run_all().results)
-
-
 # generated -----------------------------------------------------------------------------------
 
 
-@FEW
-@given(case=cases(largest=(3, 8, 9)))
+@EXAMPLES
+@given(case=cases(largest=(3, 11, 12) if THOROUGH else (3, 8, 9)))
 def test_the_uncut_run_is_the_method_as_written(case: Case) -> None:
     """One block gives what the slow, literal method gives: ids, contacts, merges, segments."""
-    assert_literal(case)
-
-
-@pytest.mark.slow
-@MANY
-@given(case=cases(largest=(3, 11, 12)))
-def test_the_uncut_run_is_the_method_as_written_often(case: Case) -> None:
-    """As above, more often and larger."""
-    assert_literal(case)
+    assert_same(case.store().run_all().results, literal(case))
 
 
 @st.composite
@@ -96,19 +78,13 @@ def cuts(draw: st.DrawFn, largest: Zyx) -> tuple[Case, Zyx, int]:
     return case, draw(block_shapes(case.shape)), draw(st.integers(0, 99))
 
 
-@FEW
-@given(cut=cuts(largest=(6, 24, 30)))
+@EXAMPLES
+@given(cut=cuts(largest=(9, 32, 40) if THOROUGH else (6, 24, 30)))
 def test_cutting_changes_nothing(cut: tuple[Case, Zyx, int]) -> None:
     """Any block shape and order of blocks gives the bytes of one block, with roi and mask too."""
-    assert_uncut(*cut)
-
-
-@pytest.mark.slow
-@MANY
-@given(cut=cuts(largest=(9, 32, 40)))
-def test_cutting_changes_nothing_often(cut: tuple[Case, Zyx, int]) -> None:
-    """As above, more often and larger."""
-    assert_uncut(*cut)
+    case, block_shape, seed = cut
+    results = case.store(block_shape).run_all(seed=seed).results
+    assert_same(results, case.store().run_all().results)
 
 
 @pytest.mark.parametrize("scoring", ["mean", "median"])

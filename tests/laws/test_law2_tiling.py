@@ -7,21 +7,19 @@ shape, where the halo is the network's reach.
 from __future__ import annotations
 
 import itertools
-import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import real_run as real
 import zarr
 
 from cadseg.models import weights
 from cadseg.pipeline import run
 from cadseg.pipeline.execution.progress import Progress
 
-sys.path.append(str(Path(__file__).parents[1]))
-
-import real_run as real
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Array = np.ndarray[Any, Any]
 Zyx = tuple[int, int, int]

@@ -10,21 +10,17 @@ import contextlib
 import os
 import random
 import signal
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))
-
 import real_run as real
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
+    from pathlib import Path
 
     import numpy as np
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import oracle
 import pytest
-from generated import Case, block_shapes, cases
+from generated import THOROUGH, Case, block_shapes, cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_memory import MemoryStore
@@ -62,19 +62,10 @@ def cut_cases(draw: st.DrawFn) -> tuple[Case, tuple[int, int, int]]:
     return case, draw(block_shapes(case.shape))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=150 if THOROUGH else 10)
 @given(drawn=cut_cases())
 def test_every_cut_is_an_agglomeration(drawn: tuple[Case, tuple[int, int, int]]) -> None:
     """Cut at t, merged down to t, or merged by the literal method: the same segments and names."""
-    case, block_shape = drawn
-    assert_one_tree(case.store(block_shape))
-
-
-@pytest.mark.slow
-@settings(max_examples=150, deadline=None)
-@given(drawn=cut_cases())
-def test_every_cut_is_an_agglomeration_often(drawn: tuple[Case, tuple[int, int, int]]) -> None:
-    """As above, more often."""
     case, block_shape = drawn
     assert_one_tree(case.store(block_shape))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import oracle
 import pytest
-from generated import Case, block_shapes, cases
+from generated import THOROUGH, Case, block_shapes, cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_memory import MemoryStore
@@ -35,26 +35,13 @@ def small_cases(draw: st.DrawFn) -> tuple[Case, tuple[int, int, int]]:
     return case, draw(block_shapes(case.shape))
 
 
-def assert_exact(case: Case, block_shape: tuple[int, int, int]) -> None:
-    store = case.store(block_shape).run_all()
-    np.testing.assert_array_equal(store.arrays["segmentation/0"], literal(store))
-
-
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=300 if THOROUGH else 30)
 @given(drawn=small_cases())
 def test_small_segments_merge_by_the_whole_tree(drawn: tuple[Case, tuple[int, int, int]]) -> None:
     """However the volume is cut, small segments join what they join in the whole tree."""
-    assert_exact(*drawn)
-
-
-@pytest.mark.slow
-@settings(max_examples=300, deadline=None)
-@given(drawn=small_cases())
-def test_small_segments_merge_by_the_whole_tree_often(
-    drawn: tuple[Case, tuple[int, int, int]],
-) -> None:
-    """As above, more often."""
-    assert_exact(*drawn)
+    case, block_shape = drawn
+    store = case.store(block_shape).run_all()
+    np.testing.assert_array_equal(store.arrays["segmentation/0"], literal(store))
 
 
 def sizes(segments: Array) -> dict[int, int]:
