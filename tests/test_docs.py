@@ -12,8 +12,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import real_run as real
+from click.testing import CliRunner
 from figures import FIGURES, IMAGES
 from PIL import Image
+
+from cadseg.blocks import Roi
+from cadseg.storage.volume import open_volume
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -23,6 +28,22 @@ PAGES = sorted(
 )
 FOLDERS = "core|models|workers|pipeline|configs|tests|docs"
 TOLERANCE = 0.5  # points, between two versions of matplotlib
+
+COMING = {  # named before they are here
+    "core/agglomeration/mean_affinity.py",
+    "core/agglomeration/median_of_maxima.py",
+    "core/agglomeration/scoring.py",
+    "core/storage/files.py",
+    "models/network.py",
+    "pipeline/execution/driver.py",
+    "pipeline/execution/launcher.py",
+    "pipeline/execution/local.py",
+    "tests/test_files.py",
+    "tests/test_launcher.py",
+    "tests/toy_launcher.py",
+    "workers/kinds.py",
+    "workers/step.py",
+}
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -44,7 +65,9 @@ def test_files_and_tests_that_are_named_are_there(page: Path) -> None:
     """Every file, folder and test of the repository that a page names in code font exists."""
     named = re.findall(rf"`((?:{FOLDERS})/[\w./-]*)(?:::(\w+))?`", page.read_text("utf-8"))
     for name, test in named:
-        assert (ROOT / name).exists(), f"{page.name} names {name}"
+        if "NAME" in name:
+            continue
+        assert (ROOT / name).exists() != (name in COMING), f"{page.name} names {name}"
         assert not test or f"def {test}(" in (ROOT / name).read_text("utf-8")
 
 
@@ -78,6 +101,22 @@ def test_figures_are_what_the_script_draws(name: str, tmp_path: Path) -> None:
     assert [line.shape for line in lines_now] == [line.shape for line in lines]
     assert all(np.allclose(*pair, atol=TOLERANCE) for pair in zip(lines, lines_now, strict=True))
     assert all(np.array_equal(*pair) for pair in zip(voxels, voxels_now, strict=True))
+
+
+def test_the_example_of_an_output_format_works(tmp_path: Path) -> None:
+    """The command that docs/extending.md shows writes the segmentation of a run, voxel by voxel."""
+    volume = real.volume(tmp_path / "affs.zarr", real.affinities())
+    report = real.segment(volume, tmp_path / "out")
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.S)
+    module: dict[str, Any] = {"__name__": "export"}
+    exec(example, module)
+    words = [str(tmp_path / "out"), str(tmp_path / "out.npy")]
+    assert CliRunner().invoke(module["command"], words, catch_exceptions=False).exit_code == 0
+    assert report.segmentation is not None
+    segmentation = open_volume(str(report.segmentation))
+    whole = segmentation.read(Roi((0, 0, 0), segmentation.extent))
+    assert np.unique(whole).size > 1
+    assert np.array_equal(np.load(tmp_path / "out.npy"), whole)
 
 
 def headings(page: Path) -> set[str]:
