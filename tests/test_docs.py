@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import configparser
 import io
 import pkgutil
 import re
@@ -11,12 +12,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 import real_run as real
 from click.testing import CliRunner
 from figures import FIGURES, IMAGES
 from PIL import Image
 
+import cadseg
 from cadseg.blocks import Roi
 from cadseg.storage.volume import open_volume
 
@@ -103,17 +106,48 @@ def test_figures_are_what_the_script_draws(name: str, tmp_path: Path) -> None:
     assert all(np.array_equal(*pair) for pair in zip(voxels, voxels_now, strict=True))
 
 
-def test_the_example_of_an_output_format_works(tmp_path: Path) -> None:
+def test_the_tree_names_every_folder() -> None:
+    """The tree in the package's docstring has a line for every folder with code, and no other."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    packages = {name.rpartition(".")[2] for name in setup["options"]["packages"].split()}
+    drawn = set(re.findall(r"^ {4,6}(\w+) {2,}\S", cadseg.__doc__ or "", re.M))
+    files = {path.stem for path in (ROOT / "core").glob("[a-z]*.py")}
+    assert packages - {"cadseg", "cli"} <= drawn
+    assert drawn <= packages | files | {"core"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run in which every kind of step had something to do."""
+    folder = tmp_path_factory.mktemp("docs")
+    volume = real.volume(folder / "affs.zarr", real.affinities())
+    levels = "block_shape=[3, 11, 12]", "segment.min_voxels=9"
+    return real.segment(volume, folder / "out", *levels).out
+
+
+def test_tables_are_as_the_page_says(finished: Path) -> None:
+    """Docs and disk know the same tables, with the same columns in the same order."""
+    text = (ROOT / "docs" / "on-disk.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)`[^|]* \| `[^|]*\| ([^|]*) \|", text, re.M)
+    written = {name: columns.split(", ") for name, columns in rows}
+    rows = re.findall(r"^\| ([\w, ]+) \| [ui]64 \|", text, re.M)
+    written["segments"] = written["parts"] = ", ".join(rows).split(", ")
+    found = {}
+    for path in [*finished.glob("graph/*/*/*.parquet"), *finished.glob("segments/*/*.parquet")]:
+        found[path.parent.parent.name] = parquet.read_schema(path).names
+    assert found == written
+
+
+def test_the_example_of_an_output_format_works(finished: Path, tmp_path: Path) -> None:
     """The command that docs/extending.md shows writes the segmentation of a run, voxel by voxel."""
-    volume = real.volume(tmp_path / "affs.zarr", real.affinities())
-    report = real.segment(volume, tmp_path / "out")
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.S)
+    text = (ROOT / "docs" / "extending.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
     module: dict[str, Any] = {"__name__": "export"}
     exec(example, module)
-    words = [str(tmp_path / "out"), str(tmp_path / "out.npy")]
+    words = [str(finished), str(tmp_path / "out.npy")]
     assert CliRunner().invoke(module["command"], words, catch_exceptions=False).exit_code == 0
-    assert report.segmentation is not None
-    segmentation = open_volume(str(report.segmentation))
+    segmentation = open_volume(str(finished / "segmentation" / "0"))
     whole = segmentation.read(Roi((0, 0, 0), segmentation.extent))
     assert np.unique(whole).size > 1
     assert np.array_equal(np.load(tmp_path / "out.npy"), whole)
