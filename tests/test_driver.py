@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +17,9 @@ from cadseg.pipeline.execution.notes import notes
 from cadseg.pipeline.execution.outcome import StepOutcome, check
 from cadseg.pipeline.execution.records import records
 from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def counts(outcomes: dict[str, StepOutcome]) -> dict[str, tuple[int, int, int]]:

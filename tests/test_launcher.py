@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -16,6 +16,9 @@ from cadseg.pipeline import run
 from cadseg.pipeline.execution import driver
 from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.outcome import check
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)

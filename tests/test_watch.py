@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -17,6 +17,9 @@ from cadseg.pipeline.execution.notes import notes
 from cadseg.pipeline.execution.outcome import check
 from cadseg.pipeline.execution.records import records
 from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
