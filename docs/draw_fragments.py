@@ -110,11 +110,11 @@ def frozen() -> Page:
         corner += ids.shape[1] * scale + 24
     page.text((corner, 60), "hatched: frozen", 9.5, ha="left", weight="bold")
     page.text((corner, 84), FROZEN, 8.5, ha="left", va="top")
-    page.text((corner, 160), "the edge a - b", 9.5, ha="left", weight="bold")
+    page.text((corner, 160), "mean of the edge a - b", 9.5, ha="left", weight="bold")
     rows = [(name, *seen[name]) for name in ("left", "right")]
     rows.append(("whole", *np.sum([seen[name] for name in seen], 0)))
     for place, (name, total, count) in enumerate(rows):
-        words = f"{name}: {count} contacts, mean {total / count / 255:.2f}"
+        words = f"{name}: {total / count / 255:.2f} ({count} voxel pairs)"
         page.text((corner, 184 + 20 * place), words, 8.5, ha="left")
     page.text((corner, 250), PARTIAL, 8.5, ha="left", va="top")
     return page
