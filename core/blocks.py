@@ -73,6 +73,11 @@ class Roi:
         return ",".join(f"{b}:{e}" for b, e in zip(self.begin, self.end, strict=True))
 
 
+def cell_name(cell: Zyx) -> str:
+    """A cell as it is written in names of files and in messages: ``z.y.x``."""
+    return ".".join(map(str, cell))
+
+
 @dataclass(frozen=True)
 class Block:
     """One unit of work: a cell of the grid."""
@@ -82,11 +87,6 @@ class Block:
     cover: Roi  # the cell clipped to the volume: what this block alone may write
     write: Roi  # the cell clipped to the domain: what it computes
     read: Roi  # `write` grown by the halo, clipped to the domain
-
-    @property
-    def key(self) -> str:
-        """Name of the block within its step, ``z.y.x`` of the cell."""
-        return ".".join(map(str, self.cell))
 
 
 @dataclass(frozen=True)

@@ -42,19 +42,19 @@ class Demo:
     scores: Scores
 
 
-def demo(folder: Path, small: bool = False, how: run.How | None = None) -> Demo:
+def demo(folder: Path, small: bool = False, execution: run.Execution | None = None) -> Demo:
     """Segment the demo volume in `folder`; called again, it resumes.
 
     Args:
         folder: for the volume, the run and the picture.
         small: only a corner of the volume.
-        how: workers, progress and the like.
+        execution: workers, progress and the like.
     """
     inputs = folder / "volume.zarr"
     raw, _truth = _shipped(inputs, small)
     report = run.predict(
         str(inputs / "raw"),
-        how,
+        execution,
         out=folder / "segmented.zarr",
         config="fibsem",
         overrides=[f"block_shape={list(BLOCK)}", f"predict.tile={list(BLOCK[1:])}"],

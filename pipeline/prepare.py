@@ -1,7 +1,7 @@
 """Before a run: everything that can be wrong is found here, and nothing is written.
 
-`prepare` turns what a user asks for into a `Job`: the content of ``run.json``, and what of an
-earlier run in the same folder would have to go. Each problem is one sentence.
+`prepare` turns what a user asks for into a `PreparedRun`: the content of ``run.json``, and what of
+an earlier run in the same folder would have to go. Each problem is one sentence.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ANISOTROPIC = 2.0
 
 
 @dataclass(frozen=True)
-class Job:
+class PreparedRun:
     """A run that may start.
 
     Attributes:
@@ -67,7 +67,7 @@ def prepare(
     overrides: Sequence[str] = (),
     until: str | None = None,
     restart: bool = False,
-) -> Job:
+) -> PreparedRun:
     """The run that segments the volume at `url`, once all that can be checked is checked.
 
     Args:
@@ -93,10 +93,12 @@ def prepare(
         raise ConfigError(f"--until {until}: there is no such stage; accepted are {names}")
     run["stages"] = identities(stages_of(store), run["config"], _extra(array, store))
     redo = redone(folder, store, restart=restart)
-    return Job(folder, run, redo, until)
+    return PreparedRun(folder, run, redo, until)
 
 
-def recut(store: Store, threshold: float | None = None, min_voxels: int | None = None) -> Job:
+def recut(
+    store: Store, threshold: float | None = None, min_voxels: int | None = None
+) -> PreparedRun:
     """The run in `store`, with its merge tree cut by other numbers; None keeps what it has."""
     tree = store.config.model_dump(mode="json")
     changes = {"threshold": threshold, "min_voxels": min_voxels}
@@ -114,7 +116,7 @@ def recut(store: Store, threshold: float | None = None, min_voxels: int | None =
             "it with that version, or run it again with this one"
         )
     changed = known[last.name]["identity"] != run["stages"][last.name]["identity"]
-    return Job(store.out, run, (last,) if changed else (), None)
+    return PreparedRun(store.out, run, (last,) if changed else (), None)
 
 
 def default_out(url: str) -> Path:

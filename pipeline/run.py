@@ -1,7 +1,7 @@
-"""The whole job: from a volume to its segmentation, in one folder, again and again until done.
+"""The whole run: from a volume to its segmentation, in one folder, again and again until done.
 
->>> from cadseg.pipeline.run import How, predict
->>> report = predict("volume.zarr", How(workers=8))
+>>> from cadseg.pipeline.run import Execution, predict
+>>> report = predict("volume.zarr", Execution(workers=8))
 
 The same call after any interruption goes on where the last one stopped. What is finished stays:
 a failed or stopped run raises, and says so, only after it has kept all it had.
@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cadseg.blocks import Zyx, zyx
 from cadseg.errors import OutputError, StageError
-from cadseg.pipeline.execution import status
+from cadseg.pipeline.execution.driver import Execution as Execution
+from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.lock import claim
-from cadseg.pipeline.execution.progress import Progress
-from cadseg.pipeline.execution.schedule import StepOutcome, run_steps
-from cadseg.pipeline.prepare import Job, prepare, recut
-from cadseg.pipeline.stages import Stage, steps_of
+from cadseg.pipeline.execution.outcome import check
+from cadseg.pipeline.execution.records import records
+from cadseg.pipeline.prepare import PreparedRun, prepare, recut
+from cadseg.pipeline.stages import Stage, stages_of, steps_of
 from cadseg.storage import group, tables, volume
+from cadseg.workers.arrays import ARRAYS
 from cadseg.workers.store import RUN_FILE, Store
 
 if TYPE_CHECKING:
@@ -44,29 +46,8 @@ class Report:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class How:
-    """How to run: nothing of it changes the result.
-
-    Attributes:
-        workers: processes that compute at the same time.
-        serial: compute in this process, for debugging.
-        retries: how often a failed block is tried again.
-        timeout: seconds that a block may take; None: from the blocks measured so far.
-        tracking: folder on a local disk for the schedule's own notes; None: in the run's folder.
-        progress: where progress goes.
-    """
-
-    workers: int = 1
-    serial: bool = False
-    retries: int = 2
-    timeout: float | None = None
-    tracking: Path | None = None
-    progress: Progress = field(default_factory=Progress)
-
-
-def execute(job: Job, how: How | None = None) -> Report:
-    """Run a prepared job to its end.
+def execute(prepared: PreparedRun, execution: Execution | None = None) -> Report:
+    """Compute a prepared run to its end.
 
     Raises:
         OutputError: the folder cannot be made, or another run works in it.
@@ -74,45 +55,35 @@ def execute(job: Job, how: How | None = None) -> Report:
         StageError: blocks failed; everything finished is kept.
         Interrupted: Ctrl-C or SIGTERM; everything finished is kept.
     """
-    how = how or How()
-    _make_folder(job.out)
+    _make_folder(prepared.out)
     try:
-        with claim(job.out):
-            _clear(job)
-            text = json.dumps(job.run, indent=1)
-            tables.replace(job.out / RUN_FILE, text.encode())
-            _create_arrays(job)
-            steps = steps_of(job.store, job.until)
-            outcomes = run_steps(
-                job.out,
-                steps,
-                workers=how.workers,
-                serial=how.serial,
-                retries=how.retries,
-                timeout=how.timeout,
-                tracking=how.tracking,
-                show=how.progress,
-            )
+        with claim(prepared.out):
+            _clear(prepared)
+            text = json.dumps(prepared.run, indent=1)
+            tables.replace(prepared.out / RUN_FILE, text.encode())
+            create_arrays(prepared)
+            steps = steps_of(prepared.store, prepared.until)
+            outcomes = run_steps(prepared.out, steps, execution or Execution())
     except OSError as error:
-        raise StageError(f"output {job.out}: {error}; what is finished is kept") from error
-    _check(outcomes, job.out)
-    return _report(job)
+        raise StageError(f"output {prepared.out}: {error}; what is finished is kept") from error
+    check(outcomes, prepared.out)
+    return _report(prepared)
 
 
-def predict(url: str, how: How | None = None, **request: object) -> Report:
+def predict(url: str, execution: Execution | None = None, **request: object) -> Report:
     """Segment a volume of grey values; `request` as in `prepare`."""
-    return execute(prepare(url, source="raw", **request), how)  # type: ignore[arg-type]
+    return execute(prepare(url, source="raw", **request), execution)  # type: ignore[arg-type]
 
 
-def segment(url: str, how: How | None = None, **request: object) -> Report:
+def segment(url: str, execution: Execution | None = None, **request: object) -> Report:
     """Segment a volume of affinities; `request` as in `prepare`."""
-    return execute(prepare(url, source="affinities", **request), how)  # type: ignore[arg-type]
+    return execute(prepare(url, source="affinities", **request), execution)  # type: ignore[arg-type]
 
 
 def relabel(
     out: Path,
     threshold: float | None = None,
-    how: How | None = None,
+    execution: Execution | None = None,
     *,
     min_voxels: int | None = None,
 ) -> Report:
@@ -120,7 +91,7 @@ def relabel(
 
     Needs the folder `out` alone: neither the volume, nor the weights, nor the kind of device.
     """
-    return execute(recut(with_tree(out), threshold, min_voxels), how)
+    return execute(recut(with_tree(out), threshold, min_voxels), execution)
 
 
 def with_tree(out: Path) -> Store:
@@ -131,7 +102,7 @@ def with_tree(out: Path) -> Store:
     """
     store = opened(out)
     for step in steps_of(store, "agglomerate"):
-        if len(status.records(store, step)) < store.grid.count(step.level):
+        if len(records(store, step)) < store.grid.count(step.level):
             raise OutputError(
                 f"output {out}: has no finished merge tree, since {step.name} is not done; run "
                 "cadseg predict or cadseg segment to its end first"
@@ -154,10 +125,10 @@ def residue(out: Path) -> list[dict[str, int]]:
     """Per level of the agglomeration: edges that came in, merges made, edges that went up."""
     store = Store.open(out)
     levels = []
-    for level in range(store.grid.top + 1):
-        step = f"agglomerate-{level}"
-        records = [store.record(step, "agglomerate", cell) for cell in store.grid.cells(level)]
-        counts = [record["counts"] for record in records if record is not None]
+    for step in steps_of(store):
+        if step.stage != "agglomerate":
+            continue
+        counts = [record["counts"] for record in records(store, step).values()]
         levels.append({key: sum(c[key] for c in counts) for key in ("edges", "merges", "left")})
     return levels
 
@@ -171,35 +142,37 @@ def _make_folder(out: Path) -> None:
         ) from None
 
 
-def _clear(job: Job) -> None:
+def _clear(prepared: PreparedRun) -> None:
     """Remove what stages that are redone have left.
 
     Records first: were the deletion stopped, no record may speak of data that has gone.
     """
-    paths = [path for stage in job.redo for path in leavings(job, stage)]
+    paths = [path for stage in prepared.redo for path in leavings(prepared, stage)]
     for path in sorted(paths, key=lambda path: path.parent.name != "records"):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def leavings(job: Job, stage: Stage) -> list[Path]:
+def leavings(prepared: PreparedRun, stage: Stage) -> list[Path]:
     """Folders of an earlier run that redoing `stage` deletes."""
-    paths = [job.out / array for array in stage.arrays]
-    paths += [job.store.table_folder(table) for table in stage.tables]
+    paths = [prepared.out / array for kind in stage.kinds for array in kind.writes]
+    paths += [prepared.store.table_folder(table) for kind in stage.kinds for table in kind.tables]
     for folder in ("records", "tracking", "logs/attempts"):
-        paths += [p for kind in stage.kinds for p in (job.out / folder).glob(f"{kind}*")]
-    return [path for path in paths if path.exists()]
+        paths += [p for kind in stage.kinds for p in (prepared.out / folder).glob(f"{kind.name}*")]
+    return [path for path in dict.fromkeys(paths) if path.exists()]
 
 
-def _create_arrays(job: Job) -> None:
-    store, run, out = job.store, job.run, job.out
-    if run["source"] == "raw" and not store.fused:
-        _create(job, "affinities", lead=(3,), dtype="uint8")
-    _create(job, "basins", dtype="uint32")
-    _create(job, "fragments")
-    for level in range(len(run["pyramid"])):
-        _create(job, f"segmentation/{level}", factors=store.pyramid_factors(level))
+def create_arrays(prepared: PreparedRun) -> None:
+    """All arrays that the stages of a run write, without a voxel."""
+    store, run = prepared.store, prepared.run
+    names = {name for stage in stages_of(store) for kind in stage.kinds for name in kind.writes}
+    for name in sorted(names):
+        if ARRAYS[name].pyramid:
+            for level in range(len(run["pyramid"])):
+                _create(prepared, name, f"{name}/{level}", store.pyramid_factors(level))
+        else:
+            _create(prepared, name, name, (1, 1, 1))
     group.write_multiscales(
-        out,
+        prepared.out,
         [str(level) for level in range(len(run["pyramid"]))],
         [zyx(factors) for factors in run["pyramid"]],
         tuple(run["voxel_size_nm"]),
@@ -207,52 +180,28 @@ def _create_arrays(job: Job) -> None:
     )
 
 
-def _create(
-    job: Job,
-    name: str,
-    *,
-    lead: tuple[int, ...] = (),
-    dtype: str = "uint64",
-    factors: Zyx = (1, 1, 1),
-) -> None:
+def _create(prepared: PreparedRun, kind: str, name: str, factors: Zyx) -> None:
     """One array of the run, `factors` times coarser than the volume."""
-    z, y, x = (s * f for s, f in zip(job.run["voxel_size_nm"], factors, strict=True))
+    z, y, x = (s * f for s, f in zip(prepared.run["voxel_size_nm"], factors, strict=True))
     volume.create_output(
-        job.out,
+        prepared.out,
         name,
-        lead=lead,
-        shape=zyx(-(-n // f) for n, f in zip(job.store.grid.shape, factors, strict=True)),
-        dtype=dtype,
-        shard=job.store.grid.block_shape,
+        lead=ARRAYS[kind].lead,
+        shape=zyx(-(-n // f) for n, f in zip(prepared.store.grid.shape, factors, strict=True)),
+        dtype=ARRAYS[kind].dtype,
+        shard=prepared.store.grid.block_shape,
         voxel_size_nm=(z, y, x),
-        offset_nm=tuple(job.run["offset_nm"]),
+        offset_nm=tuple(prepared.run["offset_nm"]),
     )
 
 
-def _check(outcomes: dict[str, StepOutcome], out: Path) -> None:
-    """Raise for the first step that has failed blocks."""
-    for name, outcome in outcomes.items():
-        if outcome.failed:
-            first = outcome.failures[0]
-            raise StageError(
-                f"{name}: {outcome.failed} of {outcome.total} blocks failed, first block "
-                f"{'.'.join(map(str, first.cell))}: {first.error} (see {first.log}); what is "
-                f"finished in {out} is kept, and the same command goes on from there"
-            )
-    for name, outcome in outcomes.items():
-        if outcome.left:
-            raise StageError(
-                f"{name}: {outcome.left} of {outcome.total} blocks could not even leave a note; "
-                f"has the disk of {out} room, and may we write there? See {out / 'logs'}; what is "
-                "finished is kept, and the same command goes on from there"
-            )
-
-
-def _report(job: Job) -> Report:
-    if job.until not in (None, "segment"):
-        return Report(job.out, None)
-    warning = _percolation(job.store)
-    return Report(job.out, job.out / "segmentation" / "0", () if warning is None else (warning,))
+def _report(prepared: PreparedRun) -> Report:
+    if prepared.until not in (None, "segment"):
+        return Report(prepared.out, None)
+    warning = _percolation(prepared.store)
+    return Report(
+        prepared.out, prepared.out / "segmentation" / "0", () if warning is None else (warning,)
+    )
 
 
 def _percolation(store: Store) -> str | None:

@@ -1,8 +1,8 @@
 """The stages of a run, and the steps that they are made of: one table, from raw to segmentation.
 
-A stage is what a user sees, can stop at, and redoes as a whole. A step is one kind of block: one
-task of the schedule. Steps that join blocks come once per level of the grid: up the levels until
-one block holds everything, and down again.
+A stage is what a user sees, can stop at, and redoes as a whole. Its steps, one task of the schedule
+each, are of the kinds of `cadseg.workers.kinds`. Steps that join blocks come once per level of the
+grid: up the levels until one block holds everything, and down again.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cadseg.fragments import climb, heights
-from cadseg.workers.process import Step
+from cadseg.workers.kinds import KINDS
+from cadseg.workers.step import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cadseg.blocks import Zyx
+    from cadseg.workers.step import StepKind
     from cadseg.workers.store import Store
 
 CONTEXT: Zyx = (8, 64, 64)
@@ -30,17 +32,13 @@ class Stage:
     Attributes:
         name: what ``--until`` and ``cadseg status`` call it.
         reads: config keys on which its result depends, beside what the stages before it read.
-        arrays: of the run's folder that it writes.
-        tables: that it writes.
         kinds: of steps that it may have.
         steps: that do it.
     """
 
     name: str
     reads: tuple[str, ...]
-    arrays: tuple[str, ...]
-    tables: tuple[str, ...]
-    kinds: tuple[str, ...]
+    kinds: tuple[StepKind, ...]
     steps: Callable[[Store], list[Step]]
 
 
@@ -56,25 +54,27 @@ def steps_of(store: Store, until: str | None = None) -> list[Step]:
 
 def stages_of(store: Store) -> tuple[Stage, ...]:
     """The stages of a run: without `predict` where it starts from affinities, or keeps none."""
-    if store.run["source"] == "affinities":
-        return STAGES[1:]
-    predict, fragments, *rest = STAGES
+    stages = STAGES
+    if store.run["source"] == "affinities" or store.fused:
+        stages = {name: stage for name, stage in STAGES.items() if name != "predict"}
     if store.fused:
-        return replace(fragments, reads=predict.reads + fragments.reads), *rest
-    return STAGES
+        reads = STAGES["predict"].reads + STAGES["fragments"].reads
+        stages["fragments"] = replace(STAGES["fragments"], reads=reads)
+    return tuple(stages.values())
 
 
 def _predict(store: Store) -> list[Step]:
-    return [Step("predict", "predict", "cadseg.workers.predict")]
+    return [_step("predict", "predict")]
 
 
 def _fragments(store: Store) -> list[Step]:
     config, top = store.config.fragments, store.grid.top
     reach = heights.halo(config.distance_clip, config.sigma) + climb.REACH
     halo = (reach if config.dimensions == 3 else 0, reach, reach)
-    steps = [_step("climb", "fragments", halo=halo, after=_raw(store))]
-    steps += _climbing("resolve_up", "fragments", range(1, top + 1), before="climb")
-    steps += _climbing("resolve_down", "fragments", range(top - 1, 0, -1), before=steps[-1].name)
+    predicted = store.run["source"] == "raw" and not store.fused
+    steps = [_step("climb", "fragments", halo=halo, after=("predict",) if predicted else ())]
+    steps += _chain("resolve_up", "fragments", range(1, top + 1), before="climb")
+    steps += _chain("resolve_down", "fragments", range(top - 1, 0, -1), before=steps[-1].name)
     return [*steps, _step("fragments", "fragments", after=(steps[-1].name,))]
 
 
@@ -83,93 +83,73 @@ def _edges(store: Store) -> list[Step]:
 
 
 def _agglomerate(store: Store) -> list[Step]:
-    steps = _climbing("agglomerate", "agglomerate", range(store.grid.top + 1), before="edges")
+    levels = range(store.grid.top + 1)
     if store.config.agglomerate.engine == "exact":
-        return steps
-    steps = [replace(step, work="cadseg.workers.waterz") for step in steps]
-    return [replace(steps[0], halo=CONTEXT), *steps[1:]]
+        return _chain("agglomerate", "agglomerate", levels, before="edges")
+    first, *upper = _chain("waterz", "agglomerate", levels, before="edges")
+    return [replace(first, halo=CONTEXT), *upper]
 
 
 def _segment(store: Store) -> list[Step]:
     top = store.grid.top
-    last = f"agglomerate-{top}"
+    last = _agglomerate(store)[-1].name
     steps = []
     if store.config.segment.min_voxels:
-        steps = _climbing("absorb_small", "segment", range(top + 1), before=last)
+        steps = _chain("absorb_small", "segment", range(top + 1), before=last)
         last = steps[-1].name
-    steps += _climbing("cut", "segment", range(top, 0, -1), before=last)
+    steps += _chain("cut", "segment", range(top, 0, -1), before=last)
     last = steps[-1].name if steps else last
     levels = range(1, store.config.segment.pyramid_levels + 1)
     steps.append(_step("segment", "segment", after=(last,)))
-    steps += _climbing("measure", "segment", range(1, top + 1), before="segment")
-    return steps + _climbing("pyramid", "segment", levels, before="segment")
+    steps += _chain("measure", "segment", range(1, top + 1), before="segment")
+    return steps + _chain("pyramid", "segment", levels, before="segment")
 
 
-def _climbing(kind: str, stage: str, levels: range, before: str) -> list[Step]:
+def _chain(kind: str, stage: str, levels: Iterable[int], before: str) -> list[Step]:
     """A step per level, each after the one before."""
     steps = []
     for level in levels:
-        steps.append(_step(kind, stage, name=f"{kind}-{level}", level=level, after=(before,)))
+        steps.append(_step(kind, stage, level=level, after=(before,)))
         before = steps[-1].name
     return steps
 
 
 def _step(
-    kind: str,
-    stage: str,
-    *,
-    name: str | None = None,
-    level: int = 0,
-    halo: Zyx = (0, 0, 0),
-    after: tuple[str, ...] = (),
+    kind: str, stage: str, *, level: int = 0, halo: Zyx = (0, 0, 0), after: tuple[str, ...] = ()
 ) -> Step:
-    return Step(name or kind, stage, f"cadseg.workers.{kind}", level, halo, after)
+    return Step(KINDS[kind], stage, level, halo, after)
 
 
-def _raw(store: Store) -> tuple[str, ...]:
-    return ("predict",) if store.run["source"] == "raw" and not store.fused else ()
+def _stage(
+    name: str, steps: Callable[[Store], list[Step]], *, reads: tuple[str, ...], kinds: str
+) -> Stage:
+    return Stage(name, reads, tuple(KINDS[kind] for kind in kinds.split()), steps)
 
 
-STAGES = (
-    Stage(
-        "predict",
-        reads=(
-            "predict.tile",
-            "predict.halo",
-            "predict.batch",
-            "predict.threads",
-            "volume.grey_range",
+_PREDICT = ("predict.tile", "predict.halo", "predict.batch", "predict.threads")
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        _stage("predict", _predict, reads=(*_PREDICT, "volume.grey_range"), kinds="predict"),
+        _stage(
+            "fragments",
+            _fragments,
+            reads=("fragments", "volume.mask"),
+            kinds="climb resolve_up resolve_down fragments",
         ),
-        arrays=("affinities",),
-        tables=(),
-        kinds=("predict",),
-        steps=_predict,
-    ),
-    Stage(
-        "fragments",
-        reads=("fragments", "volume.mask"),
-        arrays=("basins", "fragments"),
-        tables=("basins", "exits", "entries", "pairs", "rim", "roots"),
-        kinds=("climb", "resolve_up", "resolve_down", "fragments"),
-        steps=_fragments,
-    ),
-    Stage("edges", reads=(), arrays=(), tables=("edges", "faces"), kinds=("edges",), steps=_edges),
-    Stage(
-        "agglomerate",
-        reads=("agglomerate.engine", "agglomerate.scoring", "agglomerate.min_affinity"),
-        arrays=(),
-        tables=("merges", "rows", "bins", "frozen"),
-        kinds=("agglomerate",),
-        steps=_agglomerate,
-    ),
-    Stage(
-        "segment",
-        reads=("segment",),
-        arrays=("segmentation",),
-        tables=("cut", "ends", "joins", "parts", "segments", "voxels"),
-        kinds=("absorb_small", "cut", "segment", "measure", "pyramid"),
-        steps=_segment,
-    ),
-)
-
-STAGE_NAMES = tuple(stage.name for stage in STAGES)
+        _stage("edges", _edges, reads=(), kinds="edges"),
+        _stage(
+            "agglomerate",
+            _agglomerate,
+            reads=("agglomerate.engine", "agglomerate.scoring", "agglomerate.min_affinity"),
+            kinds="agglomerate waterz",
+        ),
+        _stage(
+            "segment",
+            _segment,
+            reads=("segment",),
+            kinds="absorb_small cut segment measure pyramid",
+        ),
+    )
+}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+ROOT = Path(__file__).resolve().parents[1]
 DATA = ("affinities", "basins", "fragments", "graph", "segmentation", "segments")
 VOXEL_SIZE = (30.0, 6.0, 6.0)
 # cells of a few voxels, and a halo that leaves some blocks unaware of others
@@ -38,7 +39,7 @@ SMALL = (
 )
 
 SETS = ["block_shape=[3, 21, 24]", *(word.removeprefix("--set=") for word in SMALL)]
-HERE = run.How(serial=True, progress=Progress(quiet=True))
+HERE = run.Execution(serial=True, progress=Progress(quiet=True))
 
 
 def segment(affs: Path, out: Path, *more: str, **request: object) -> run.Report:

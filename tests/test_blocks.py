@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cadseg.blocks import Grid, Roi, Zyx, open_sides, zyx
+from cadseg.blocks import Grid, Roi, Zyx, cell_name, open_sides, zyx
 
 lengths = st.integers(1, 13)
 shapes = st.tuples(lengths, lengths, lengths)
@@ -171,18 +171,20 @@ def test_open_sides_are_those_with_a_neighbour(grid: Grid) -> None:
         step = np.subtract(other.cell, one.cell)
         if abs(step).sum() == 1:
             axis = int(np.argmax(abs(step)))
-            touching.add((one.key, axis, 1))
-            touching.add((other.key, axis, 0))
-    found = {(b.key, axis, side) for b in blocks for axis, side in open_sides(b.write, grid.domain)}
+            touching.add((one.cell, axis, 1))
+            touching.add((other.cell, axis, 0))
+    found = {
+        (b.cell, axis, side) for b in blocks for axis, side in open_sides(b.write, grid.domain)
+    }
     assert found == touching
 
 
-def test_keys_are_unique_and_name_the_cell() -> None:
-    """A block's name is its cell's place in the grid."""
+def test_names_of_cells_are_unique() -> None:
+    """A cell's name is its place in the grid."""
     grid = Grid((20, 30, 40), Roi((0, 0, 0), (20, 30, 40)), (3, 7, 40))
-    keys = [grid.block(0, cell).key for cell in grid.cells(0)]
-    assert len(set(keys)) == len(keys) == grid.count(0)
-    assert grid.block(0, (1, 2, 0)).key == "1.2.0"
+    names = [cell_name(cell) for cell in grid.cells(0)]
+    assert len(set(names)) == len(names) == grid.count(0)
+    assert cell_name((1, 2, 0)) == "1.2.0"
 
 
 @pytest.mark.parametrize("values", [(1, 2), (1, 2, 3, 4)])

@@ -100,20 +100,20 @@ def test_help_lists_all_commands() -> None:
 def test_a_notebook_can_do_the_same(affs: Path, tmp_path: Path) -> None:
     """The command prints where the result is; the library's functions give the same bytes."""
     sets = [word.removeprefix("--set=") for word in real.SMALL]
-    how = run.How(serial=True, progress=Progress(quiet=True))
+    execution = run.Execution(serial=True, progress=Progress(quiet=True))
     out, other = tmp_path / "o.zarr", tmp_path / "other.zarr"
     box = ("--roi=1:6,3:40,0:48", "--voxel-size=30,5,5", "--threshold=0.6", "--config=ssem")
     said = real.cadseg("segment", affs, "--out", out, "--serial", *real.SMALL, *box)
     assert said.out == f"{out / 'segmentation' / '0'}\n"
     roi, size = "volume.roi=[[1, 6], [3, 40], [0, 48]]", "volume.voxel_size=[30, 5, 5]"
     changes = [*sets, roi, size, "segment.threshold=0.6"]
-    report = run.segment(str(affs), how, out=other, config="ssem", overrides=changes)
+    report = run.segment(str(affs), execution, out=other, config="ssem", overrides=changes)
     assert report.segmentation == other / "segmentation" / "0"
     assert real.differing(out, other) == []
     said = real.cadseg("relabel", out, "--threshold=0.7", "--serial")
     assert said.out == f"{out / 'segmentation' / '0'}\n"
     assert real.differing(out, other)
-    run.relabel(other, 0.7, how)
+    run.relabel(other, 0.7, execution)
     assert real.differing(out, other) == []
 
 

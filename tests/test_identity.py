@@ -69,7 +69,7 @@ def changed(key: str, value: object) -> Json:
 
 def names(tree: Json, extra: Json | None = None) -> dict[str, str]:
     """The identity of every stage."""
-    made = identities(STAGES, tree, extra or {})
+    made = identities(tuple(STAGES.values()), tree, extra or {})
     return {name: stage["identity"] for name, stage in made.items()}
 
 
@@ -111,7 +111,7 @@ def test_inputs_beside_the_config_count() -> None:
 def test_stages_can_be_added_below() -> None:
     """The identity of the last stage is the same, whether found alone or with those above."""
     tree = configs.load("ssem").model_dump(mode="json")
-    alone = identities(STAGES[-1:], tree, {}, PLAIN["agglomerate"])
+    alone = identities((STAGES["segment"],), tree, {}, PLAIN["agglomerate"])
     assert alone["segment"]["identity"] == PLAIN["segment"]
 
 
@@ -129,8 +129,8 @@ def test_what_is_read_counts(tmp_path: Path) -> None:
 
     def made(name: str, *sets: str, data: Any = data, **more: Any) -> str:
         path = real.volume(tmp_path / name, data, **more)
-        job = prepare(str(path), source="affinities", config="ssem", overrides=sets)
-        return job.store.identity("fragments")
+        prepared = prepare(str(path), source="affinities", config="ssem", overrides=sets)
+        return prepared.store.identity("fragments")
 
     first = made("a.zarr")
     assert made("b.zarr") == first

@@ -10,8 +10,8 @@ import pytest
 
 from cadseg.blocks import Roi, Zyx
 from cadseg.pipeline.plan import plan
-from cadseg.pipeline.prepare import Job, prepare
-from cadseg.pipeline.run import How, execute
+from cadseg.pipeline.prepare import PreparedRun, prepare
+from cadseg.pipeline.run import Execution, execute
 from cadseg.pipeline.stages import steps_of
 from cadseg.storage import volume
 
@@ -22,7 +22,7 @@ SHAPE: Zyx = (9, 40, 50)
 GIGA = 10**9
 
 
-def job_of(folder: Path, shape: Zyx, *changes: str, written: bool = False) -> Job:
+def prepared_run(folder: Path, shape: Zyx, *changes: str, written: bool = False) -> PreparedRun:
     """A run on affinities of `shape`; without `written` there is not one voxel on disk."""
     output = volume.create_output(
         folder, "affinities", lead=(3,), shape=shape, dtype="uint8", shard=(9, 128, 128)
@@ -42,31 +42,33 @@ def test_a_plan_counts_what_a_run_then_does(tmp_path: Path) -> None:
     """Blocks of every step, and files at the end, are those of the finished run."""
     changes = ("block_shape=[4, 16, 32]", "volume.roi=[[0, 9], [8, 40], [0, 50]]")
     changes += ("segment.min_voxels=9",)  # all steps that there are
-    job = job_of(tmp_path, SHAPE, *changes, written=True)
-    planned = plan(job)
-    execute(job, How(serial=True))
+    prepared = prepared_run(tmp_path, SHAPE, *changes, written=True)
+    planned = plan(prepared)
+    execute(prepared, Execution(serial=True))
     for step in planned.steps:
-        assert len(list((job.out / "records" / step.name).iterdir())) == step.blocks, step.name
+        assert len(list((prepared.out / "records" / step.name).iterdir())) == step.blocks, step.name
     kinds = ("graph/**/*.parquet", "segments/**/*.parquet", "records/*/*.json")
-    rows = sum(len(list(job.out.glob(kind))) for kind in kinds)
-    shards = [path for path in job.out.glob("**/c/**/*") if path.is_file()]
+    rows = sum(len(list(prepared.out.glob(kind))) for kind in kinds)
+    shards = [path for path in prepared.out.glob("**/c/**/*") if path.is_file()]
     assert len(shards) <= planned.files - rows  # a shard of zeros is no file
     assert sum(path.stat().st_size for path in shards) < planned.disk_limit
 
 
 def test_a_plan_writes_nothing_and_is_the_same_twice(tmp_path: Path) -> None:
-    """Planning leaves no folder, and equal jobs have equal plans."""
-    job = job_of(tmp_path, SHAPE)
-    first = plan(job, 3)
-    assert not job.out.exists()
-    assert replace(plan(job, 3), disk_free=first.disk_free) == first
-    assert replace(first, workers=4) == replace(plan(job, 4), disk_free=first.disk_free)
+    """Planning leaves no folder, and equal runs have equal plans."""
+    prepared = prepared_run(tmp_path, SHAPE)
+    first = plan(prepared, 3)
+    assert not prepared.out.exists()
+    assert replace(plan(prepared, 3), disk_free=first.disk_free) == first
+    assert replace(first, workers=4) == replace(plan(prepared, 4), disk_free=first.disk_free)
 
 
 def test_bytes_of_arrays_are_exact(tmp_path: Path) -> None:
     """Each step reads and writes its arrays once, but for the halos."""
-    job = job_of(tmp_path, (8, 64, 64), "block_shape=[4, 64, 32]", "segment.pyramid_levels=1")
-    steps = {step.name: step for step in plan(job).steps}
+    prepared = prepared_run(
+        tmp_path, (8, 64, 64), "block_shape=[4, 64, 32]", "segment.pyramid_levels=1"
+    )
+    steps = {step.name: step for step in plan(prepared).steps}
     voxels = 8 * 64 * 64
     wide = 8 * 64 * 64 * 2  # blocks of 32 columns and a halo of 34 see all 64
     assert (steps["climb"].read, steps["climb"].written) == (3 * wide, 4 * voxels)
@@ -78,9 +80,9 @@ def test_bytes_of_arrays_are_exact(tmp_path: Path) -> None:
 
 def test_default_blocks_take_at_most_4_gib(tmp_path: Path) -> None:
     """In a volume of a teravoxel, with default blocks, no step on single blocks takes more."""
-    job = job_of(tmp_path, (1000, 32_000, 32_000))
-    planned = plan(job, 1)
-    single = [s for s in steps_of(job.store) if s.level == 0]
+    prepared = prepared_run(tmp_path, (1000, 32_000, 32_000))
+    planned = plan(prepared, 1)
+    single = [s for s in steps_of(prepared.store) if s.level == 0]
     memory = {step.name: step.memory for step in planned.steps}
     assert planned.steps[0].voxels == 48 * 1024 * 1024
     assert max(memory[step.name] for step in single) <= 4 * 2**30
@@ -89,9 +91,9 @@ def test_default_blocks_take_at_most_4_gib(tmp_path: Path) -> None:
 @pytest.mark.parametrize("gigabytes", [1.0, 3.0])
 def test_upper_levels_keep_the_stated_budget(tmp_path: Path, gigabytes: float) -> None:
     """However large the volume, an upper level of agglomeration takes its budget, and no more."""
-    job = job_of(tmp_path, (1000, 32_000, 32_000), f"agglomerate.memory_gb={gigabytes}")
-    memory = {step.name: step.memory for step in plan(job).steps}
-    top = job.store.grid.top
+    prepared = prepared_run(tmp_path, (1000, 32_000, 32_000), f"agglomerate.memory_gb={gigabytes}")
+    memory = {step.name: step.memory for step in plan(prepared).steps}
+    top = prepared.store.grid.top
     assert memory[f"agglomerate-{top}"] == memory["agglomerate-3"]
     assert gigabytes * GIGA < memory[f"agglomerate-{top}"] < (gigabytes + 0.5) * GIGA
 
@@ -100,7 +102,7 @@ def test_memory_follows_the_block(tmp_path: Path) -> None:
     """A block of 8 times the voxels takes more, a volume of 8 times the voxels does not."""
     shape = (96, 2048, 2048)
     memory = [
-        {step.name: step.memory for step in plan(job_of(tmp_path / name, size, block)).steps}
+        {step.name: step.memory for step in plan(prepared_run(tmp_path / name, size, block)).steps}
         for name, size, block in (
             ("small", shape, "block_shape=[24, 256, 256]"),
             ("large", (192, 4096, 4096), "block_shape=[24, 256, 256]"),
@@ -113,7 +115,7 @@ def test_memory_follows_the_block(tmp_path: Path) -> None:
 
 def test_advice_is_given_where_something_does_not_fit(tmp_path: Path) -> None:
     """Too many workers, a block that is too large and a small disk are each said in one line."""
-    planned = plan(job_of(tmp_path, SHAPE))
+    planned = plan(prepared_run(tmp_path, SHAPE))
     fits = replace(planned, ram=10 * planned.memory, disk_free=planned.disk, workers=10)
     assert fits.advice == ()
     (line,) = replace(fits, workers=11).advice

@@ -115,9 +115,9 @@ def test_a_broken_chunk(form: int, chunk: str, whole: Path, tmp_path: Path) -> N
 def segment_unsampled(affs: Path, good: bytes, chunk: str, out: Path) -> None:
     """A run of a volume that breaks only after it was looked at."""
     (affs / chunk).write_bytes(good)
-    job = run.prepare(str(affs), source="affinities", out=out, overrides=real.SETS)
+    prepared = run.prepare(str(affs), source="affinities", out=out, overrides=real.SETS)
     truncate(affs / chunk)
-    run.execute(job, real.HERE)
+    run.execute(prepared, real.HERE)
 
 
 def data(out: Path) -> dict[str, object]:

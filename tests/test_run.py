@@ -57,8 +57,8 @@ def test_running_twice_changes_nothing(affs: Path, done: Path, whole: Path) -> N
 def test_workers_and_until_are_not_identity(affs: Path, done: Path, whole: Path) -> None:
     """A finished run computes nothing where only the way to run it differs."""
     before = real.times(done)
-    how = run.How(workers=3, retries=5, timeout=1000, progress=real.HERE.progress)
-    run.segment(str(affs), how, out=done, overrides=real.SETS, until="edges")
+    execution = run.Execution(workers=3, retries=5, timeout=1000, progress=real.HERE.progress)
+    run.segment(str(affs), execution, out=done, overrides=real.SETS, until="edges")
     assert real.times(done) == before
     assert real.differing(done, whole) == []
 
@@ -152,13 +152,13 @@ def test_relabel_there_and_back(done: Path, whole: Path) -> None:
 
 def test_relabel_joins_small_segments(affs: Path, done: Path, whole: Path, tmp_path: Path) -> None:
     """Cutting with another smallest size gives a run with that size, and back again the first."""
-    run.relabel(done, how=real.HERE, min_voxels=80)
+    run.relabel(done, execution=real.HERE, min_voxels=80)
     fresh = real.segment(affs, tmp_path / "fresh.zarr", "segment.min_voxels=80").out
     assert real.differing(done, fresh) == []
     assert real.differing(done, whole)
-    run.relabel(done, how=real.HERE, min_voxels=0)
+    run.relabel(done, execution=real.HERE, min_voxels=0)
     assert real.differing(done, whole) == []
-    run.relabel(done, how=real.HERE, min_voxels=80)
+    run.relabel(done, execution=real.HERE, min_voxels=80)
     assert real.differing(done, fresh) == []
 
 

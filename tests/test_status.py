@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 import toy_run
+from toy_run import quiet
 
-from cadseg.pipeline.execution import status as statuses
+from cadseg.pipeline.execution.driver import Execution, run_steps
+from cadseg.pipeline.execution.notes import note_path, write_note
 from cadseg.pipeline.execution.progress import Progress, span, speed
-from cadseg.pipeline.execution.schedule import run_steps
 from cadseg.pipeline.execution.status import status
 from cadseg.workers.store import Store
 
-QUIET = Progress(quiet=True)
 STEPS = [toy_run.step("a"), toy_run.step("b", "a", level=1)]
 
 
@@ -35,7 +35,7 @@ def test_a_new_run_has_everything_left(tmp_path: Path) -> None:
 def test_blocks_add_up(tmp_path: Path) -> None:
     """Done, failed and left add up to all, and the failed ones say why and where it is logged."""
     out = toy_run.folder(tmp_path, bad=["a-1.1.1", "a-0.1.0"], shape=(20, 20, 15))
-    run_steps(out, STEPS, workers=1, serial=True, show=QUIET)
+    run_steps(out, STEPS, quiet(workers=1, serial=True))
     one, two = status(out, STEPS)
     assert (one.done, one.failed, one.left) == (6, 2, 0)
     assert (two.done, two.failed, two.left) == (0, 0, 1)
@@ -43,7 +43,7 @@ def test_blocks_add_up(tmp_path: Path) -> None:
     assert one.failures[0].error == "ValueError: block a-1.1.1 is beyond help"
     assert "beyond help" in one.failures[0].log.read_text()
     toy_run.behave(out)
-    run_steps(out, STEPS, workers=1, serial=True, show=QUIET)
+    run_steps(out, STEPS, quiet(workers=1, serial=True))
     assert [(s.done, s.failed, s.left, s.failures) for s in status(out, STEPS)] == [
         (8, 0, 0, []),
         (1, 0, 0, []),
@@ -61,7 +61,7 @@ def test_speed_and_time_left_follow_the_records(tmp_path: Path) -> None:
     assert found.voxels_per_second == pytest.approx(1000, rel=0.05)
     assert found.seconds_left == pytest.approx(6, rel=0.05)
     for cell in [(0, 1, 0), (0, 1, 1)]:
-        statuses.write_note(out, STEPS[0], cell, attempt=1, log=Path("logs/x.log"))
+        write_note(out, STEPS[0], cell, attempt=1, log=Path("logs/x.log"))
     assert status(out, STEPS)[0].seconds_left == pytest.approx(3, rel=0.05)
 
 
@@ -69,10 +69,10 @@ def test_a_block_that_is_computed_now_did_not_fail(tmp_path: Path) -> None:
     """A block whose process lives is left, one whose process died without a word has failed."""
     out = toy_run.folder(tmp_path)
     log = Path("logs/x.log")
-    statuses.write_note(out, STEPS[0], (0, 0, 0), attempt=1, log=log)
+    write_note(out, STEPS[0], (0, 0, 0), attempt=1, log=log)
     assert (status(out, STEPS)[0].failed, status(out, STEPS)[0].left) == (0, 8)
-    statuses.write_note(out, STEPS[0], (0, 0, 1), attempt=1, log=log)
-    path = statuses.note_path(out, STEPS[0], (0, 0, 1))
+    write_note(out, STEPS[0], (0, 0, 1), attempt=1, log=log)
+    path = note_path(out, STEPS[0], (0, 0, 1))
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
     path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {ended.pid}'))
@@ -96,7 +96,7 @@ def test_progress_is_a_line_per_step_without_a_terminal(
 ) -> None:
     """In a log file, a step is one line when it is finished; nothing goes to standard output."""
     out = toy_run.folder(tmp_path)
-    run_steps(out, STEPS, workers=1, serial=True, show=Progress())
+    run_steps(out, STEPS, Execution(workers=1, serial=True, progress=Progress()))
     printed, lines = capfd.readouterr()
     assert printed == ""
     assert [line.split(",")[0] for line in lines.splitlines()] == [
@@ -111,7 +111,7 @@ def test_progress_is_bars_on_a_terminal(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "stdout", terminal())
     monkeypatch.setattr(sys, "stderr", screen := terminal())
     out = toy_run.folder(tmp_path)
-    run_steps(out, STEPS, workers=1, serial=True, show=Progress())
+    run_steps(out, STEPS, Execution(workers=1, serial=True, progress=Progress()))
     assert "8/8" in screen.getvalue()
     assert "1/1" in screen.getvalue()
 

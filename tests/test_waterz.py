@@ -220,14 +220,14 @@ def test_a_run_and_its_thresholds(affinities: Array, tmp_path: Path) -> None:
         volume, data=affinities[:, :8, :40, :40], attributes={"voxel_size": [10, 10, 10]}
     )
     changes = ["agglomerate.engine=waterz", "block_shape=[8, 32, 32]", "segment.pyramid_levels=1"]
-    how = run.How(serial=True)
+    execution = run.Execution(serial=True)
     found = {}
     for threshold in (0.3, 0.8):
         out = tmp_path / f"{threshold}.zarr"
         overrides = [*changes, f"segment.threshold={threshold}"]
-        run.segment(str(volume), how, out=out, overrides=overrides)
+        run.segment(str(volume), execution, out=out, overrides=overrides)
         found[threshold] = zarr.open_array(out / "segmentation" / "0")[:]
     assert np.unique(found[0.8]).size > np.unique(found[0.3]).size > 1
-    run.relabel(tmp_path / "0.3.zarr", 0.8, how)
+    run.relabel(tmp_path / "0.3.zarr", 0.8, execution)
     again = zarr.open_array(tmp_path / "0.3.zarr" / "segmentation" / "0")[:]
     assert np.array_equal(again, found[0.8])

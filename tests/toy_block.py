@@ -17,8 +17,12 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+from cadseg.blocks import cell_name
+from cadseg.workers.step import Cost
+
 if TYPE_CHECKING:
     from cadseg.blocks import Block
+    from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
@@ -26,7 +30,7 @@ def run(step: str, block: Block, store: Store) -> dict[str, int]:
     """Write the block's voxel count to a file."""
     path = store.out / "toy.json"
     ways: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    name = f"{step}-{block.key}"
+    name = f"{step}-{cell_name(block.cell)}"
     number = _attempts(store, name)
     begun = time.monotonic()
     try:
@@ -34,12 +38,17 @@ def run(step: str, block: Block, store: Store) -> dict[str, int]:
         time.sleep(ways.get("sleep", 0))
         folder = store.out / f"toy-{step}"
         folder.mkdir(exist_ok=True)
-        (folder / block.key).write_text(f"{block.write.size}\n")
+        (folder / cell_name(block.cell)).write_text(f"{block.write.size}\n")
     except BaseException:
         _log(store, name, begun, "failed")
         raise
     _log(store, name, begun, "done")
     return {"voxels": block.write.size}
+
+
+def cost(work: Work) -> Cost:
+    """Next to nothing."""
+    return Cost(memory=work.blocks)
 
 
 def _attempts(store: Store, name: str) -> int:

@@ -1,20 +1,32 @@
 """A run folder for tests of the schedule, and the run in a process of its own.
 
-``python toy_run.py OUT STEPS WORKERS``: `run_steps` there; exit code 130 where it is stopped.
+``python toy_run.py OUT STEPS WORKERS LAUNCHER``: `run_steps` there; exit code 130 where stopped.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import signal
+import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import toy_block
+import toy_launcher
 
 from cadseg import config
+from cadseg.blocks import cell_name
+from cadseg.pipeline.execution.driver import LAUNCHERS, Execution, run_steps
 from cadseg.pipeline.execution.progress import Progress
-from cadseg.pipeline.execution.schedule import run_steps
-from cadseg.workers.process import Step
+from cadseg.workers.step import Step, StepKind
+from cadseg.workers.store import Store
 
 
 def folder(
@@ -47,16 +59,90 @@ def behave(out: Path, **ways: object) -> None:
 
 
 def step(name: str, *after: str, level: int = 0, halo: tuple[int, int, int] = (0, 0, 0)) -> Step:
-    """A toy step, `a` to `e`."""
-    return Step(name, "toy", f"toy_{name}", level=level, halo=halo, after=after)
+    """A step of toy blocks."""
+    kind = StepKind(name=name, run=partial(toy_block.run, name), cost=toy_block.cost)
+    return Step(kind, "toy", level=level, halo=halo, after=after)
+
+
+def quiet(**how: Any) -> Execution:
+    """An execution that prints nothing."""
+    return Execution(progress=Progress(quiet=True), **how)
+
+
+# down and up the levels, with halos, on a domain that begins in the middle of cells
+AWRY: dict[str, object] = {"shape": (41, 37, 33), "roi": [[13, 41], [5, 30], [9, 33]]}
+UP_AND_DOWN = [
+    step("a"),
+    step("b", "a", level=1, halo=(3, 3, 3)),
+    step("c", "b", level=2),
+    step("d", "c", level=1, halo=(0, 4, 0)),
+    step("e", "d", "a", halo=(2, 2, 2)),
+]
+
+
+def violations(out: Path, steps: list[Step]) -> int:
+    """Blocks that began before a block that they read was done."""
+    grid = Store.open(out).grid
+    known = {step.name: step for step in steps}
+    begun, ended = {}, {}
+    for line in (out / "toy.log").read_text().splitlines():
+        name, key, begin, end, _, how = line.split()
+        begun[name, key] = min(float(begin), begun.get((name, key), np.inf))
+        if how == "done":
+            ended[name, key] = float(end)
+    wrong = 0
+    for (name, key), begin in begun.items():
+        step = known[name]
+        read = grid.block(step.level, tuple(map(int, key.split("."))), step.halo).read
+        for up in step.after:
+            for cell in grid.cells(known[up].level):
+                meets = grid.block(known[up].level, cell).write.clipped(read).size > 0
+                wrong += meets and ended[up, cell_name(cell)] > begin
+    return wrong
+
+
+def begin(
+    out: Path, steps: list[Step], workers: int = 2, launcher: str = "local"
+) -> subprocess.Popen[bytes]:
+    """Start a run in a process of its own."""
+    (out / "steps").write_bytes(pickle.dumps(steps))
+    words = (out, out / "steps", workers, launcher)
+    return subprocess.Popen(
+        [sys.executable, __file__, *map(str, words)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def until_under_way(out: Path) -> None:
+    """Wait until blocks are computed."""
+    while not (out / "toy.log").exists():
+        time.sleep(0.02)
+
+
+def children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """All processes below a run."""
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def living(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that have not ended."""
+    found = []
+    for process in processes:
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
 
 
 def main() -> None:
     """Run pickled steps."""
-    out, steps, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    out, steps, workers, launcher = *map(Path, sys.argv[1:3]), int(sys.argv[3]), sys.argv[4]
+    LAUNCHERS.update(toy_launcher.LAUNCHERS)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where tests run in background
     try:
-        run_steps(out, pickle.loads(steps.read_bytes()), workers=workers, show=Progress(quiet=True))
+        run_steps(out, pickle.loads(steps.read_bytes()), quiet(workers=workers, launcher=launcher))
     except KeyboardInterrupt:
         sys.exit(130)
 

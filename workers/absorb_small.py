@@ -15,12 +15,16 @@ from cadseg.agglomeration import merge_tree, scores
 from cadseg.agglomeration.agglomerate import Merges
 from cadseg.agglomeration.segment_table import measured
 from cadseg.renaming import lookup
+from cadseg.workers.arrays import BASINS
+from cadseg.workers.estimates import crossing_clusters
 from cadseg.workers.resolve_down import names_of
+from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
     from cadseg.agglomeration.merge_tree import Voxels
     from cadseg.blocks import Block
     from cadseg.fragments.climb import Ids
+    from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
@@ -81,3 +85,21 @@ def _of_children(kind: str, block: Block, store: Store) -> tuple[Ids, Ids]:
     tables = [store.read_table(kind, block.level - 1, cell).values() for cell in cells]
     first, second = (np.concatenate(columns) for columns in zip(*tables, strict=True))
     return first, second
+
+
+def cost(work: Work) -> Cost:
+    """Level 0 measures the block's basins; above it clusters that cross faces are joined."""
+    if work.step.level:
+        return Cost(memory=crossing_clusters(work))
+    return Cost(memory=11 * work.largest, read=BASINS * work.voxels)
+
+
+KIND = StepKind(
+    name="absorb_small",
+    run=run,
+    cost=cost,
+    reads=("basins",),
+    reads_tables=("basins", "exits", "roots", "merges", "rows", "frozen", "ends", "voxels"),
+    tables=("joins", "ends", "voxels"),
+    on_levels=True,
+)

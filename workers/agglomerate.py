@@ -10,12 +10,15 @@ from cadseg.agglomeration.agglomerate import agglomerate
 from cadseg.graph import cluster_graph
 from cadseg.graph.edges import Edges, Faces, outer_faces
 from cadseg.storage.scratch import Workspace
+from cadseg.workers.estimates import edges
+from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cadseg.blocks import Block, Zyx
     from cadseg.graph.cluster_graph import Graph
+    from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
@@ -67,3 +70,21 @@ def frozen_in(block: Block, store: Store) -> Faces:
     faces = [Faces(**store.read_table("frozen", child.level, child.cell)) for child in children]
     rois = [child.write for child in children]
     return outer_faces(list(zip(rois, faces, strict=True)), block.write, store.grid.domain)
+
+
+def cost(work: Work) -> Cost:
+    """Rows in memory; above level 0 no more than the budget, beyond which they lie in files."""
+    memory = edges(work)
+    if work.step.level:
+        memory = min(memory, round(work.store.config.agglomerate.memory_gb * 1e9))
+    return Cost(memory=memory)
+
+
+KIND = StepKind(
+    name="agglomerate",
+    run=run,
+    cost=cost,
+    reads_tables=("edges", "faces", "rows", "bins", "frozen"),
+    tables=("merges", "rows", "bins", "frozen"),
+    on_levels=True,
+)

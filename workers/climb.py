@@ -9,10 +9,15 @@ import numpy as np
 from cadseg.blocks import open_sides
 from cadseg.fragments import climb, heights
 from cadseg.graph.edges import pairs_inside
+from cadseg.workers import predict
+from cadseg.workers.arrays import AFFINITIES, BASINS
+from cadseg.workers.estimates import decoding
+from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
     from cadseg.fragments.climb import Climb
+    from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
@@ -35,9 +40,7 @@ def run(block: Block, store: Store) -> dict[str, int]:
 def _affinities(block: Block, store: Store) -> np.ndarray[Any, Any]:
     if not store.fused:
         return store.read_affinities(block.read)
-    from cadseg.workers.predict import predicted  # torch takes seconds to import
-
-    return predicted(block.read, store)[0]
+    return predict.predicted(block.read, store)[0]
 
 
 def _climb(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> Climb:
@@ -63,3 +66,26 @@ def rim(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> np.ndar
         if side == 0:
             planes.append(affinities[axis].take(0, axis).ravel())
     return np.concatenate(planes)
+
+
+def cost(work: Work) -> Cost:
+    """Climbing; where affinities are not kept, predicting them as well."""
+    store, memory = work.store, 12 * (work.largest_read + work.largest)
+    read = AFFINITIES * work.voxels_read
+    if store.fused:
+        network = predict.cost(work)
+        memory, read = memory + network.memory, network.read
+    elif store.run["source"] == "affinities":
+        memory += decoding(store)
+    written = BASINS * work.voxels
+    return Cost(memory=memory, read=read, written=written, shards=work.blocks)
+
+
+KIND = StepKind(
+    name="climb",
+    run=run,
+    cost=cost,
+    reads=("affinities",),
+    writes=("basins",),
+    tables=("basins", "exits", "entries", "pairs", "rim"),
+)

@@ -8,10 +8,13 @@ import numpy as np
 
 from cadseg.agglomeration import merge_tree, scores
 from cadseg.agglomeration.agglomerate import Merges
+from cadseg.workers.estimates import crossing_clusters
+from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
     from cadseg.fragments.climb import Ids
+    from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
@@ -46,3 +49,18 @@ def _above(block: Block, store: Store, known: Ids) -> tuple[Ids, Ids]:
     table = store.read_table("cut", block.level + 1, store.grid.parent(block.cell))
     ours = np.isin(table["fragment"], known)
     return table["fragment"][ours], table["segment"][ours]
+
+
+def cost(work: Work) -> Cost:
+    """Tables alone."""
+    return Cost(memory=crossing_clusters(work))
+
+
+KIND = StepKind(
+    name="cut",
+    run=run,
+    cost=cost,
+    reads_tables=("merges", "rows", "frozen", "joins", "ends", "cut"),
+    tables=("cut",),
+    on_levels=True,
+)

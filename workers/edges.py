@@ -8,12 +8,16 @@ import numpy as np
 
 from cadseg.blocks import Block, Roi, open_sides, zyx
 from cadseg.graph.edges import Pairs, edges_of, faces_of, pairs_across
+from cadseg.workers.arrays import BASINS
+from cadseg.workers.estimates import edges as edges_memory
 from cadseg.workers.resolve_down import names_of
+from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
     from cadseg.blocks import Zyx
     from cadseg.fragments.climb import Ids
     from cadseg.graph.edges import Numbers
+    from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
@@ -60,3 +64,19 @@ def _among(names: Ids, numbers: Numbers) -> Ids:
     there = np.zeros(names.size, np.bool_)
     there[numbers] = True
     return names[there]
+
+
+def cost(work: Work) -> Cost:
+    """The planes on both sides of each face, one of them read by both blocks."""
+    planes = (work.voxels_read - work.voxels) * 3 // 2
+    return Cost(memory=7 * work.largest + edges_memory(work) // 2, read=BASINS * planes)
+
+
+KIND = StepKind(
+    name="edges",
+    run=run,
+    cost=cost,
+    reads=("basins",),
+    reads_tables=("basins", "exits", "roots", "pairs", "rim"),
+    tables=("edges", "faces"),
+)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cadseg.agglomeration import segment_table
+from cadseg.workers.estimates import crossing_clusters
+from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
     from cadseg.storage.tables import Table
+    from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
@@ -25,3 +28,18 @@ def write(block: Block, store: Store, rows: Table) -> dict[str, int]:
     for kind, some in (("segments", complete), ("parts", ~complete)):
         store.write_table(kind, block, {name: column[some] for name, column in rows.items()})
     return {"segments": int(complete.sum())}
+
+
+def cost(work: Work) -> Cost:
+    """Tables alone."""
+    return Cost(memory=crossing_clusters(work))
+
+
+KIND = StepKind(
+    name="measure",
+    run=run,
+    cost=cost,
+    reads_tables=("parts",),
+    tables=("segments", "parts"),
+    on_levels=True,
+)

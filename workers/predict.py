@@ -10,17 +10,21 @@ SNEMI3D was 0.04 to 0.1 bits higher than with a true pair.)
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cadseg.blocks import Block, Roi
-from cadseg.models import weights
-from cadseg.models.predict import Predictor
 from cadseg.models.tiles import Tile, inside, padded, tiles
 from cadseg.storage import inputs
+from cadseg.workers.arrays import AFFINITIES
+from cadseg.workers.estimates import decoding
+from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
+    from cadseg.models.predict import Predictor
+    from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
@@ -76,4 +80,55 @@ def _predictor(store: Store) -> Predictor:
 
 @functools.cache
 def _loaded(name: str, device: str, threads: int) -> Predictor:
+    from cadseg.models import weights  # torch takes seconds to import
+    from cadseg.models.predict import Predictor
+
     return Predictor(weights.find(name), device=device, threads=threads)
+
+
+PER_VOXEL = 4
+"""Bytes per voxel that a block writes."""
+
+NETWORK = 150_000_000
+"""Bytes of torch and the student's weights: 128 MB (linux, torch 2.13 for CPUs)."""
+
+CUDA = 4_000_000_000
+"""More with CUDA: an allowance, not measured."""
+
+PER_WINDOW = 1200
+"""Bytes per voxel of a tile's window: 1105 at 256², 950 at 512², 891 at 768², the same per pair."""
+
+
+def cost(work: Work) -> Cost:
+    """All tiles with their windows."""
+    store = work.store
+    return Cost(
+        memory=PER_VOXEL * work.largest + _network(store) + decoding(store),
+        read=_windows(store),
+        written=AFFINITIES * work.voxels,
+        shards=work.blocks,
+    )
+
+
+def _network(store: Store) -> int:
+    """Bytes that the network takes, which is where `predict` has its peak."""
+    config = store.config.predict
+    window = math.prod(
+        min(t + 2 * config.halo, -(-n // 16) * 16)
+        for t, n in zip(config.tile, store.grid.shape[1:], strict=True)
+    )
+    cuda = CUDA if store.run["device"] == "cuda" else 0
+    return NETWORK + cuda + PER_WINDOW * config.batch * window
+
+
+def _windows(store: Store) -> int:
+    """Bytes of grey values that all tiles of all section pairs see."""
+    config, (nz, ny, nx) = store.config.predict, store.grid.domain.shape
+    area = math.prod(
+        min(n, -(-n // t) * (t + 2 * config.halo)) if n <= t else -(-n // t) * (t + 2 * config.halo)
+        for n, t in zip((ny, nx), config.tile, strict=True)
+    )
+    return nz * (config.batch + 1) * area * store.raw.dtype.itemsize // config.batch
+
+
+KIND = StepKind(name="predict", run=run, cost=cost, writes=("affinities",))

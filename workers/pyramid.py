@@ -6,14 +6,18 @@ pyramid that is one shard, or a row of shards along an axis that is not halved.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cadseg.blocks import Block, Roi, pieces, zyx
+from cadseg.workers.arrays import IDS
+from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
     from cadseg.blocks import Zyx
+    from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 PIECE: Zyx = (16, 256, 256)
@@ -40,3 +44,29 @@ def run(block: Block, store: Store) -> dict[str, int]:
             data[piece.slices(shard.begin)] = below[:: step[0], :: step[1], :: step[2]]
         store.write_roi(f"segmentation/{block.level}", shard, data)
     return {}
+
+
+def cost(work: Work) -> Cost:
+    """One shard at a time, however many there are in a block."""
+    store, level = work.store, work.step.level
+    read, written = (_voxels(store, level - 1), _voxels(store, level))
+    shard = min(work.largest, math.prod(store.grid.block_shape))
+    shape = zip(store.grid.shape, store.pyramid_factors(level), store.grid.block_shape, strict=True)
+    shards = math.prod(-(-n // (factor * length)) for n, factor, length in shape)
+    return Cost(memory=20 * shard, read=IDS * read, written=IDS * written, shards=shards)
+
+
+def _voxels(store: Store, level: int) -> int:
+    """Voxels of a level of the pyramid."""
+    shape = zip(store.grid.shape, store.pyramid_factors(level), strict=True)
+    return math.prod(-(-n // factor) for n, factor in shape)
+
+
+KIND = StepKind(
+    name="pyramid",
+    run=run,
+    cost=cost,
+    reads=("segmentation",),
+    writes=("segmentation",),
+    on_levels=True,
+)

@@ -8,10 +8,13 @@ import numpy as np
 
 from cadseg import renaming
 from cadseg.fragments import climb
+from cadseg.workers.estimates import crossing_paths
+from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
     from cadseg.fragments.climb import Ids
+    from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
@@ -42,3 +45,18 @@ def names_of(block: Block, store: Store) -> Ids:
     """The fragment that each number of the block's `basins` stands for; 0 for 0."""
     ids = store.read_table("basins", block.level, block.cell)["id"]
     return np.append(np.uint64(0), renaming.lookup(ids, *roots_of(block, store)))
+
+
+def cost(work: Work) -> Cost:
+    """Tables alone."""
+    return Cost(memory=crossing_paths(work))
+
+
+KIND = StepKind(
+    name="resolve_down",
+    run=run,
+    cost=cost,
+    reads_tables=("exits", "roots"),
+    tables=("roots",),
+    on_levels=True,
+)

@@ -8,9 +8,12 @@ import numpy as np
 
 from cadseg import renaming
 from cadseg.fragments import climb
+from cadseg.workers.estimates import crossing_paths
+from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
+    from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
@@ -32,3 +35,18 @@ def run(block: Block, store: Store) -> dict[str, int]:
     store.write_table("exits", block, {"exit": leaving, "top": ends})
     store.write_table("entries", block, {"entry": outer, "top": renaming.follow(outer, entry, top)})
     return {"exits": leaving.size, "entries": outer.size}
+
+
+def cost(work: Work) -> Cost:
+    """Tables alone."""
+    return Cost(memory=crossing_paths(work))
+
+
+KIND = StepKind(
+    name="resolve_up",
+    run=run,
+    cost=cost,
+    reads_tables=("exits", "entries"),
+    tables=("exits", "entries"),
+    on_levels=True,
+)

@@ -6,20 +6,44 @@ from typing import TYPE_CHECKING
 
 from cadseg.agglomeration.segment_table import measured
 from cadseg.renaming import lookup
-from cadseg.workers.cut import cut_of
+from cadseg.workers import cut
+from cadseg.workers.arrays import BASINS, IDS
 from cadseg.workers.measure import write
 from cadseg.workers.resolve_down import names_of
+from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
+    from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write level 0 of `segmentation`, and the tables `segments` and `parts`, of the block."""
     fragments = names_of(block, store)
-    segments = lookup(fragments, *cut_of(block, store))
+    segments = lookup(fragments, *cut.cut_of(block, store))
     numbers = store.read("basins", block.write)
     store.write("segmentation/0", block, numbers, segments)
     rows = measured(numbers, fragments, segments, block.write, store.grid.shape)
     return write(block, store, rows)
+
+
+def cost(work: Work) -> Cost:
+    """Numbers in, ids out, chunk by chunk."""
+    return Cost(
+        memory=11 * work.largest,
+        read=BASINS * work.voxels,
+        written=IDS * work.voxels,
+        shards=work.blocks,
+    )
+
+
+KIND = StepKind(
+    name="segment",
+    run=run,
+    cost=cost,
+    reads=("basins",),
+    writes=("segmentation",),
+    reads_tables=("basins", "exits", "roots", *cut.KIND.reads_tables),
+    tables=("segments", "parts"),
+)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cadseg import config as configs
-from cadseg.blocks import Block, Grid, Roi, Zyx, zyx
+from cadseg.blocks import Block, Grid, Roi, Zyx, cell_name, zyx
 from cadseg.storage import inputs, tables, volume
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Store:
 
     def table_path(self, kind: str, level: int, cell: Zyx) -> Path:
         """Where the table `kind` of one block lies."""
-        return self.table_folder(kind) / f"level-{level}" / f"{'.'.join(map(str, cell))}.parquet"
+        return self.table_folder(kind) / f"level-{level}" / f"{cell_name(cell)}.parquet"
 
     def table_folder(self, kind: str) -> Path:
         """Where the table `kind` of all blocks lies: beside the arrays where users look for it."""
@@ -172,7 +172,7 @@ class Store:
 
     def record_path(self, step: str, cell: Zyx) -> Path:
         """Where the done-record of one block lies."""
-        return self.out / "records" / step / f"{'.'.join(map(str, cell))}.json"
+        return self.out / "records" / step / f"{cell_name(cell)}.json"
 
     def record(self, step: str, stage: str, cell: Zyx) -> dict[str, Any] | None:
         """The done-record of a block, or None where the block is not done."""

@@ -1,4 +1,4 @@
-"""``cadseg demo``: the whole job on the volume that ships with the package."""
+"""``cadseg demo``: the whole run on the volume that ships with the package."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cadseg.pipeline.cli.options import how_options
+from cadseg.pipeline.cli.options import execution_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cadseg.pipeline.run import How
+    from cadseg.pipeline.execution.driver import Execution
 
 
 @click.command("demo")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("cadseg-demo"))
 @click.option("--small", is_flag=True, help="Only a corner of the volume.")
-@how_options
-def command(folder: Path, small: bool, how: Callable[[], How]) -> None:
+@execution_options
+def command(folder: Path, small: bool, execution: Callable[[], Execution]) -> None:
     """Segment a real EM volume in FOLDER (cadseg-demo, if not given), score it and draw it."""
     from cadseg.pipeline.demo import demo
 
-    made = demo(folder, small, how())
+    made = demo(folder, small, execution())
     scores = made.scores
     click.echo(
         f"VOI split {scores.voi_split:.3f} + merge {scores.voi_merge:.3f} = {scores.voi_sum:.3f} "

@@ -12,7 +12,7 @@ import click
 from cadseg.pipeline.cli import parse
 
 if TYPE_CHECKING:
-    from cadseg.pipeline.run import How
+    from cadseg.pipeline.execution.driver import Execution
 
 F = Callable[..., Any]
 
@@ -37,7 +37,7 @@ VOLUME = (
     click.option("--until", metavar="STAGE", help="Stop after this stage."),
     click.option("--restart", is_flag=True, help="Redo stages whose inputs changed."),
 )
-HOW = (
+EXECUTION = (
     click.option(
         "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes."
     ),
@@ -73,21 +73,21 @@ def request_options(raw: bool) -> Callable[[F], F]:
     return decorate
 
 
-def how_options(function: F) -> F:
-    """Options that say how to run, which never change the result; passed on as ``how``."""
+def execution_options(function: F) -> F:
+    """Options that say how to run, which never change the result; passed on as ``execution``."""
 
     @functools.wraps(function)
     def command(
         workers: int, serial: bool, timeout: float | None, tracking: Path | None, **given: Any
     ) -> Any:
-        def how() -> How:
-            from cadseg.pipeline.run import How
+        def execution() -> Execution:
+            from cadseg.pipeline.execution.driver import Execution
 
-            return How(workers=workers, serial=serial, timeout=timeout, tracking=tracking)
+            return Execution(workers=workers, serial=serial, timeout=timeout, tracking=tracking)
 
-        return function(how=how, **given)
+        return function(execution=execution, **given)
 
-    return _with_options(command, HOW)
+    return _with_options(command, EXECUTION)
 
 
 def _with_options(command: F, options: Iterable[Callable[[F], F]]) -> F:

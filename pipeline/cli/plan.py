@@ -6,27 +6,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cadseg.pipeline.cli.options import how_options, request_options
+from cadseg.pipeline.cli.options import execution_options, request_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cadseg.pipeline.execution.driver import Execution
     from cadseg.pipeline.plan import Plan
-    from cadseg.pipeline.run import How
 
 
 @click.command("plan")
 @click.argument("volume")
 @click.option("--affinities", is_flag=True, help="VOLUME holds affinities, as for cadseg segment.")
 @request_options(raw=True)
-@how_options
-def command(volume: str, affinities: bool, request: dict[str, Any], how: Callable[[], How]) -> None:
+@execution_options
+def command(
+    volume: str, affinities: bool, request: dict[str, Any], execution: Callable[[], Execution]
+) -> None:
     """Show what segmenting VOLUME would take: blocks, memory, disk. Writes nothing."""
     from cadseg.pipeline.plan import plan
     from cadseg.pipeline.prepare import prepare
 
-    job = prepare(volume, source="affinities" if affinities else "raw", **request)
-    _show(plan(job, how().workers))
+    prepared = prepare(volume, source="affinities" if affinities else "raw", **request)
+    _show(plan(prepared, execution().workers))
 
 
 def _show(plan: Plan) -> None:

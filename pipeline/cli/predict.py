@@ -6,34 +6,36 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cadseg.pipeline.cli.options import how_options, request_options
+from cadseg.pipeline.cli.options import execution_options, request_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cadseg.pipeline.execution.driver import Execution
     from cadseg.pipeline.prepare import Source
-    from cadseg.pipeline.run import How
 
 
 @click.command("predict")
 @click.argument("volume")
 @request_options(raw=True)
-@how_options
-def command(volume: str, request: dict[str, Any], how: Callable[[], How]) -> None:
+@execution_options
+def command(volume: str, request: dict[str, Any], execution: Callable[[], Execution]) -> None:
     """Segment VOLUME, a Zarr array of grey values; run again, it goes on."""
-    run(volume, "raw", request, how)
+    run(volume, "raw", request, execution)
 
 
-def run(volume: str, source: Source, request: dict[str, Any], how: Callable[[], How]) -> None:
+def run(
+    volume: str, source: Source, request: dict[str, Any], execution: Callable[[], Execution]
+) -> None:
     """Segment a volume and say where the result is."""
     from cadseg.pipeline.prepare import prepare
     from cadseg.pipeline.run import execute, leavings
 
-    job = prepare(volume, source=source, **request)
-    for stage in job.redo:
-        for path in leavings(job, stage):
+    prepared = prepare(volume, source=source, **request)
+    for stage in prepared.redo:
+        for path in leavings(prepared, stage):
             click.echo(f"deleting {path}", err=True)
-    report = execute(job, how())
+    report = execute(prepared, execution())
     for warning in report.warnings:
         click.echo(f"Warning: {warning}", err=True)
     click.echo(report.segmentation or report.out)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from cadseg.pipeline.cli import parse
-from cadseg.pipeline.cli.options import how_options
+from cadseg.pipeline.cli.options import execution_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cadseg.evaluation.curve import Point
-    from cadseg.pipeline.run import How
+    from cadseg.pipeline.execution.driver import Execution
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -27,7 +27,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--ground-truth", metavar="TRUTH", help="Of a sweep: Zarr array, FILE.h5:DATASET.")
 @click.option("--plot", metavar="FILE.png", type=FILE, help="Of a sweep: draw its scores.")
 @click.option("--table", metavar="FILE.csv", type=FILE, help="Of a sweep: write its scores.")
-@how_options
+@execution_options
 def command(
     out: Path,
     threshold: float | None,
@@ -36,7 +36,7 @@ def command(
     ground_truth: str | None,
     plot: Path | None,
     table: Path | None,
-    how: Callable[[], How],
+    execution: Callable[[], Execution],
 ) -> None:
     """Cut the merge tree of the run in OUT elsewhere; only the segmentation is rewritten.
 
@@ -48,7 +48,7 @@ def command(
             raise click.UsageError("--ground-truth, --plot and --table belong to --sweep")
         if threshold is None and min_voxels is None:
             raise click.UsageError("accepted is --threshold, --min-voxels, or --sweep")
-        _relabel(out, threshold, min_voxels, how())
+        _relabel(out, threshold, min_voxels, execution())
     elif threshold is not None:
         raise click.UsageError("accepted is either --threshold or --sweep")
     elif ground_truth is None:
@@ -60,10 +60,12 @@ def command(
         _show(library.sweep(out, at, ground_truth, min_voxels=min_voxels, plot=plot, table=table))
 
 
-def _relabel(out: Path, threshold: float | None, min_voxels: int | None, how: How) -> None:
+def _relabel(
+    out: Path, threshold: float | None, min_voxels: int | None, execution: Execution
+) -> None:
     from cadseg.pipeline.run import relabel
 
-    report = relabel(out, threshold, how, min_voxels=min_voxels)
+    report = relabel(out, threshold, execution, min_voxels=min_voxels)
     for warning in report.warnings:
         click.echo(f"Warning: {warning}", err=True)
     click.echo(report.segmentation)

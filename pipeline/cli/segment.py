@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cadseg.pipeline.cli import predict
-from cadseg.pipeline.cli.options import how_options, request_options
+from cadseg.pipeline.cli.options import execution_options, request_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cadseg.pipeline.run import How
+    from cadseg.pipeline.execution.driver import Execution
 
 
 @click.command("segment")
 @click.argument("affinities")
 @request_options(raw=False)
-@how_options
-def command(affinities: str, request: dict[str, Any], how: Callable[[], How]) -> None:
+@execution_options
+def command(affinities: str, request: dict[str, Any], execution: Callable[[], Execution]) -> None:
     """Segment AFFINITIES, a Zarr array [3, z, y, x], uint8, or float in 0..1."""
-    predict.run(affinities, "affinities", request, how)
+    predict.run(affinities, "affinities", request, execution)

@@ -11,6 +11,7 @@ import click
 @click.argument("out", type=click.Path(path_type=Path))
 def command(out: Path) -> None:
     """Show how far the run in OUT is: blocks, speed, time left, the last errors."""
+    from cadseg.blocks import cell_name
     from cadseg.pipeline.execution.status import status
     from cadseg.pipeline.run import opened
     from cadseg.pipeline.stages import steps_of
@@ -25,5 +26,5 @@ def command(out: Path) -> None:
         )
     for step in steps:
         for failure in step.failures:
-            cell = ".".join(map(str, failure.cell))
-            click.echo(f"{step.step} block {cell}: {failure.error} (see {failure.log})")
+            block = f"{step.step} block {cell_name(failure.cell)}"
+            click.echo(f"{block}: {failure.error} (see {failure.log})")

@@ -1,6 +1,6 @@
 """One attempt at one block, in the process that computes it: noted, logged, and ended in time.
 
-An attempt leaves a note before it starts (`cadseg.pipeline.execution.status`), so that a process
+An attempt leaves a note before it starts (`cadseg.pipeline.execution.notes`), so that a process
 that dies without a word is not forgotten: its attempt counts like any other.
 """
 
@@ -14,14 +14,16 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cadseg.pipeline.execution import status
-from cadseg.workers.process import Step, process
+from cadseg.blocks import Zyx, cell_name
+from cadseg.pipeline.execution.notes import clear_notes, read_note, write_note
+from cadseg.workers.process import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from cadseg.blocks import Zyx
+    from cadseg.workers.step import Step
+    from cadseg.workers.store import Store
 
 SLOWER = 20  # times the slowest block so far: a block that takes longer is stuck
 LEAST = 600.0  # seconds that every block may take
@@ -51,37 +53,37 @@ class Pace:
 
 
 def attempt(
-    out: Path, step: Step, cell: Zyx, *, retries: int, limit: float | None, log: Path
+    store: Store, step: Step, cell: Zyx, *, retries: int, limit: float | None, log: Path
 ) -> None:
     """Try the block of `step` at `cell`; raises what it raises.
 
     Args:
-        out: the run's folder.
+        store: the run.
         step: what to compute.
         cell: where.
         retries: attempts after the first; one more raises `ExhaustedError`.
         limit: seconds after which the kernel ends this process; None for no limit.
-        log: gets the traceback of an error, relative to `out`.
+        log: gets the traceback of an error, relative to the run's folder.
     """
-    note = status.read_note(out, step, cell)
+    note = read_note(store.out, step, cell)
     number = int(note["attempt"]) + 1 if note else 1
     if number > retries + 1:
         raise ExhaustedError(f"{step.name} block {cell} failed {retries + 1} times")
-    status.write_note(out, step, cell, attempt=number, log=log)
+    write_note(store.out, step, cell, attempt=number, log=log)
     try:
         with _alarm(limit):
-            process(out, step, cell)
+            process(store, step, cell)
     except (Exception, SystemExit) as error:
-        where = f"{step.name} block {'.'.join(map(str, cell))}, attempt {number}"
-        with (out / log).open("a", encoding="utf-8") as file:
+        where = f"{step.name} block {cell_name(cell)}, attempt {number}"
+        with (store.out / log).open("a", encoding="utf-8") as file:
             file.write(f"{time.ctime()} {where} failed:\n{traceback.format_exc()}\n")
         line = f"{type(error).__name__}: {error}".splitlines()[0]
-        status.write_note(out, step, cell, attempt=number, log=log, error=line)
+        write_note(store.out, step, cell, attempt=number, log=log, error=line)
         raise
     except BaseException:  # stopped from outside: this attempt was none
-        status.clear_notes(out, step, [cell])
+        clear_notes(store.out, step, [cell])
         raise
-    status.clear_notes(out, step, [cell])
+    clear_notes(store.out, step, [cell])
 
 
 @contextlib.contextmanager

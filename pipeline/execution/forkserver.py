@@ -1,19 +1,16 @@
-"""Worker processes that start at once, forked from one in which everything is loaded.
+"""Processes that start at once, forked from one in which everything is loaded.
 
 A fresh Python takes two seconds to import what a worker needs and to start numba; a run has a
-dozen steps, and every step starts its own workers. So the server forks a *nursery* before it has
-any thread. daisy still starts a process per worker, but a light one, an `Errand`: it asks the
-nursery for a fork of itself that does the work, and lives as long as that does. This file imports
-only what Python brings along, because every errand imports it.
+dozen steps, and every step starts its own workers. So the server of a run forks a *fork server*
+before it has any thread. Who wants a worker connects to it, and gets a fork of it that does the
+work. This file imports only what Python brings along, because light processes import it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import os
-import pickle
 import secrets
 import signal
 import sys
@@ -29,17 +26,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
 
+    Work = Callable[[bytes], object]
+
 PR_SET_PDEATHSIG = 1
-CONTEXT = "DAISY_CONTEXT"  # where daisy tells a process which worker it is
 
 
 @dataclass(frozen=True)
-class Nursery:
+class ForkServer:
     """Where to ask for a process, and with which key: the address is no secret, the key is."""
 
     address: str
     key: bytes
     pid: int
+
+    def fork(self, message: bytes) -> Fork:
+        """Have the work that `message` describes done by a fork.
+
+        Raises:
+            ConnectionError: the fork server has gone.
+        """
+        line = Client(self.address, "AF_UNIX", authkey=self.key)
+        line.send_bytes(message)
+        return Fork(line)
 
     def close(self) -> None:
         """End it; what it and its forks took of the processor is then counted as this process's."""
@@ -48,35 +56,24 @@ class Nursery:
 
 
 @dataclass(frozen=True)
-class Errand:
-    """What daisy runs as a worker: a stand-in for a fork of the nursery.
+class Fork:
+    """A process that was asked for, and the line to it: when one ends, so does the other."""
 
-    Attributes:
-        worker: the pickled work: a function of how to leave before it returns.
-        parent: the server's process.
-        nursery: None where there is none; then the work is done here.
-    """
+    line: Connection
 
-    worker: bytes
-    parent: int
-    nursery: Nursery | None
+    def alive(self, within: float) -> bool:
+        """Whether it still lives; where it does, the answer comes after `within` seconds."""
+        return not self.line.poll(within)  # it says nothing, so what comes is the line's end
 
-    def __call__(self) -> None:
-        """Have the work done, and end as it ends."""
-        die_with(self.parent)
-        if self.nursery is not None:
-            with contextlib.suppress(ConnectionError):  # it was killed: nothing is lost but time
-                with Client(self.nursery.address, "AF_UNIX", authkey=self.nursery.key) as line:
-                    line.send((self.worker, os.environ.get(CONTEXT, "")))
-                    _wait(line)
-                return
-        pickle.loads(self.worker)(functools.partial(os._exit, 0))
+    def stop(self) -> None:
+        """End it."""
+        self.line.close()
 
 
-def open_nursery(prepare: Callable[[], object]) -> Nursery | None:
-    """Fork the nursery, which then calls `prepare`; None where the system has no such sockets.
+def open_fork_server(prepare: Callable[[], object], work: Work) -> ForkServer | None:
+    """Fork the fork server, which calls `prepare`, and `work` in each of its own forks.
 
-    The calling process must not have any thread yet.
+    The calling process must not have any thread yet. None where the system has no such sockets.
     """
     if sys.platform != "linux":
         return None
@@ -90,11 +87,11 @@ def open_nursery(prepare: Callable[[], object]) -> Nursery | None:
             signal.signal(signal.SIGCHLD, _reap)
             prepare()
             while True:
-                _serve(listener)
+                _serve(listener, work)
         finally:
             os._exit(1)
     listener.close()
-    return Nursery(address, key, pid)
+    return ForkServer(address, key, pid)
 
 
 def _reap(*_: object) -> None:
@@ -104,7 +101,7 @@ def _reap(*_: object) -> None:
             pass
 
 
-def _serve(listener: Listener) -> None:
+def _serve(listener: Listener, work: Work) -> None:
     here = os.getpid()
     try:
         line = listener.accept()
@@ -114,40 +111,28 @@ def _serve(listener: Listener) -> None:
         if os.fork() == 0:
             try:
                 listener.close()
-                _work(line, here)
+                _work(line, here, work)
             finally:
                 os._exit(1)
 
 
-def _work(line: Connection, parent: int) -> None:
-    """The work of one errand, in a process of its own; does not return."""
+def _work(line: Connection, parent: int, work: Work) -> None:
+    """What a fork does; does not return."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     die_with(parent)
-    worker, os.environ[CONTEXT] = line.recv()
+    message = line.recv_bytes()
     threading.Thread(target=_die_with_line, args=(line,), daemon=True).start()
-
-    def leave() -> None:
-        line.send(None)
-        os._exit(0)
-
     try:
-        pickle.loads(worker)(leave)
-        leave()
+        work(message)
+        os._exit(0)
     except BaseException:
         traceback.print_exc()
         raise
 
 
-def _wait(line: Connection) -> None:
-    try:
-        line.recv()
-    except EOFError:
-        sys.exit("the worker process died")
-
-
 def _die_with_line(line: Connection) -> None:
     with contextlib.suppress(OSError):
-        line.poll(None)  # an errand says nothing more; its line ends when it does
+        line.poll(None)  # who asked says nothing more; its line ends when it does
     os.kill(os.getpid(), signal.SIGKILL)
 
 

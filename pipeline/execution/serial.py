@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 
 from cadseg.blocks import Grid, Zyx, zyx
 from cadseg.pipeline.execution.attempt import attempt
-from cadseg.workers import process
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from cadseg.pipeline.execution.watch import Watch
-    from cadseg.workers.process import Step
+    from cadseg.workers.step import Step
     from cadseg.workers.store import Store
 
 LOG = Path("logs/serial.log")
@@ -72,7 +71,6 @@ def run_serial(
         retries: how often a failed block is tried again.
         order: seed that shuffles the blocks; None for the order of the steps and the grid.
     """
-    process._store.cache_clear()  # an earlier run in this process may have had another run.json
     done = watch.done
     todo = [
         (step, cell)
@@ -101,7 +99,7 @@ def run_serial(
             moving = True
             if _tried(store, step, cell, retries):
                 watch.finished(step, cell)
-            elif watch.hopeless():
+            elif watch.failing():
                 return
         todo = waiting
 
@@ -109,6 +107,6 @@ def run_serial(
 def _tried(store: Store, step: Step, cell: Zyx, retries: int) -> bool:
     for _ in range(retries + 1):
         with contextlib.suppress(Exception):
-            attempt(store.out, step, cell, retries=retries, limit=None, log=LOG)
+            attempt(store, step, cell, retries=retries, limit=None, log=LOG)
             return True
     return False

@@ -1,43 +1,21 @@
-"""How far a run is: read from its folder alone, whether or not anything runs there now.
-
-A block is *done* when its record is there and carries the identity that its stage has now. While a
-block is computed, and after it failed, a note lies in ``OUT/logs/attempts/<step>/<cell>.json``:
-which attempt it is, in which process, and the first line of its error (null while it runs, or when
-its process died without a word). The note goes when the block is done.
-"""
+"""How far a run is: read from its folder alone, whether or not anything runs there now."""
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psutil
-
-from cadseg.blocks import Zyx, zyx
-from cadseg.storage import tables
+from cadseg.pipeline.execution.notes import Failure, alive, failure, notes
+from cadseg.pipeline.execution.records import records
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from cadseg.workers.process import Step
+    from cadseg.workers.step import Step
 
 SHOWN = 5  # errors per step
-
-Note = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A block that is not done although it was tried."""
-
-    cell: Zyx
-    error: str
-    log: Path
 
 
 @dataclass(frozen=True)
@@ -80,7 +58,7 @@ def _status(store: Store, step: Step) -> StepStatus:
     done = records(store, step)
     total = store.grid.count(step.level)
     noted = {cell: note for cell, note in notes(store.out, step).items() if cell not in done}
-    tried = {cell: note for cell, note in noted.items() if note["error"] or not _alive(note)}
+    tried = {cell: note for cell, note in noted.items() if note["error"] or not alive(note)}
     running = len(noted) - len(tried)
     voxels = sum(record["voxels"] for record in done.values())
     seconds = sum(record["seconds"] for record in done.values())
@@ -102,95 +80,3 @@ def _status(store: Store, step: Step) -> StepStatus:
         seconds_left=todo * seconds / voxels / max(1, running) if voxels else None,
         failures=[failure(store.out, cell, tried[cell]) for cell in latest[:SHOWN]],
     )
-
-
-def _alive(note: Note) -> bool:
-    return note["host"] != os.uname().nodename or psutil.pid_exists(int(note["pid"]))
-
-
-# records -------------------------------------------------------------------------------------
-
-
-def records(store: Store, step: Step, *, prune: bool = False) -> dict[Zyx, dict[str, Any]]:
-    """The done-records of `step`; with `prune`, files that are none (any more) are removed."""
-    begin, end = store.grid.span(step.level)
-    found = {}
-    for cell in listed(store.record_path(step.name, (0, 0, 0)).parent):
-        if not all(b <= c < e for b, c, e in zip(begin, cell, end, strict=True)):
-            continue
-        record = store.record(step.name, step.stage, cell)
-        if record is not None:
-            found[cell] = record
-        elif prune:
-            store.record_path(step.name, cell).unlink(missing_ok=True)
-    return found
-
-
-def listed(folder: Path) -> Iterator[Zyx]:
-    """The cells that have a file ``z.y.x.json`` in `folder`."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return
-    for name in names:
-        stem, _, suffix = name.rpartition(".")
-        parts = stem.split(".")
-        if suffix == "json" and len(parts) == 3 and all(part.isdigit() for part in parts):
-            yield zyx(parts)
-
-
-# notes ---------------------------------------------------------------------------------------
-
-
-def note_path(out: Path, step: Step, cell: Zyx) -> Path:
-    """Where the note on an unfinished block lies."""
-    return out / "logs" / "attempts" / step.name / f"{'.'.join(map(str, cell))}.json"
-
-
-def read_note(out: Path, step: Step, cell: Zyx) -> Note | None:
-    """The note on an unfinished block, if there is one."""
-    try:
-        note = json.loads(note_path(out, step, cell).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return dict(note)
-
-
-def write_note(
-    out: Path, step: Step, cell: Zyx, *, attempt: int, log: Path, error: str | None = None
-) -> None:
-    """Note that this process tries a block, or how it failed."""
-    note = {
-        "attempt": attempt,
-        "error": error,
-        "log": str(log),
-        "pid": os.getpid(),
-        "host": os.uname().nodename,
-        "started": time.time(),
-    }
-    tables.replace(note_path(out, step, cell), json.dumps(note).encode())
-
-
-def clear_notes(out: Path, step: Step, cells: Collection[Zyx] | None = None) -> None:
-    """Forget the attempts at `cells`, or at all blocks of `step`."""
-    for cell in list(listed(out / "logs" / "attempts" / step.name)) if cells is None else cells:
-        note_path(out, step, cell).unlink(missing_ok=True)
-
-
-def notes(out: Path, step: Step) -> dict[Zyx, Note]:
-    """All notes of `step`."""
-    found = {}
-    for cell in listed(out / "logs" / "attempts" / step.name):
-        note = read_note(out, step, cell)
-        if note is not None:
-            found[cell] = note
-    return found
-
-
-def failure(out: Path, cell: Zyx, note: Note) -> Failure:
-    """What a note says about a block that failed."""
-    silent = (
-        "the worker process died silently: killed, out of memory, over its time, or a full disk"
-    )
-    error = note["error"] or silent
-    return Failure(cell, str(error), out / str(note["log"]))

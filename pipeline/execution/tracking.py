@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from cadseg.workers.process import Step
+    from cadseg.workers.step import Step
     from cadseg.workers.store import Store
 
 Mask = np.ndarray[Any, np.dtype[np.uint8]]

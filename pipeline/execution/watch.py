@@ -7,23 +7,22 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import psutil
 
 from cadseg.errors import StageError
-from cadseg.pipeline.execution import status
+from cadseg.pipeline.execution.notes import clear_notes, notes
+from cadseg.pipeline.execution.records import listed
 
 if TYPE_CHECKING:
     import subprocess
     import types
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from cadseg.blocks import Zyx
-    from cadseg.pipeline.execution.status import Failure
-    from cadseg.workers.process import Step
+    from cadseg.workers.step import Step
     from cadseg.workers.store import Store
 
 POLL = 0.25  # seconds between two looks at the records
@@ -44,55 +43,6 @@ class Show(Protocol):
 
     def stop(self) -> None:
         """The run is over."""
-
-
-@dataclass(frozen=True)
-class StepOutcome:
-    """What became of one step.
-
-    Attributes:
-        done: blocks that have their record.
-        failed: blocks that were tried and are not done.
-        left: blocks that were not tried.
-        total: all blocks.
-        failures: the failed blocks.
-    """
-
-    done: int
-    failed: int
-    left: int
-    total: int
-    failures: list[Failure] = field(default_factory=list)
-
-
-def outcome(store: Store, step: Step) -> StepOutcome:
-    """What became of `step`, by its records."""
-    done = status.records(store, step)
-    notes = status.notes(store.out, step)
-    failures = [
-        status.failure(store.out, cell, note)
-        for cell, note in sorted(notes.items())
-        if cell not in done
-    ]
-    total = store.grid.count(step.level)
-    left = total - len(done) - len(failures)
-    return StepOutcome(len(done), len(failures), left, total, failures)
-
-
-def check(outcomes: Mapping[str, StepOutcome]) -> None:
-    """Raise `StageError` where blocks are not done."""
-    for name, found in outcomes.items():
-        if found.failures:
-            first = found.failures[0]
-            raise StageError(
-                f"{name}: {found.failed} of {found.total} blocks failed, "
-                f"first block {'.'.join(map(str, first.cell))}: {first.error}; "
-                f"see {first.log}; {found.left} blocks were not tried; what is done "
-                f"({found.done}) is kept, and the same command goes on from there"
-            )
-    for name, found in outcomes.items():
-        if found.left:
-            raise StageError(f"{name}: {found.left} of {found.total} blocks were not computed")
 
 
 class Watch:
@@ -136,27 +86,27 @@ class Watch:
         for step in self._steps:
             if len(self.done[step.name]) < self._store.grid.count(step.level):
                 folder = self._store.record_path(step.name, (0, 0, 0)).parent
-                for cell in set(status.listed(folder)) - self.done[step.name]:
+                for cell in set(listed(folder)) - self.done[step.name]:
                     self.finished(step, cell)
 
     def forget(self) -> None:
         """Forget the attempts that were going on when the run was ended: they did not fail."""
         for step in self._steps:
-            notes = status.notes(self._store.out, step).items()
-            ended = [cell for cell, note in notes if note["error"] is None]
-            status.clear_notes(self._store.out, step, ended)
+            noted = notes(self._store.out, step).items()
+            ended = [cell for cell, note in noted if note["error"] is None]
+            clear_notes(self._store.out, step, ended)
 
-    def hopeless(self) -> bool:
+    def failing(self) -> bool:
         """Whether there is a step of which the first attempts of this run all failed."""
-        return any(self._hopeless(step) for step in self._steps)
+        return any(self._failing(step) for step in self._steps)
 
-    def _hopeless(self, step: Step) -> bool:
+    def _failing(self, step: Step) -> bool:
         before = self._before[step.name]
         todo = self._store.grid.count(step.level) - before
         if len(self.done[step.name]) > before or todo <= self._enough:
             return False
-        notes = status.notes(self._store.out, step).values()
-        failed = sum(int(note["attempt"]) - (note["error"] is None) for note in notes)
+        noted = notes(self._store.out, step).values()
+        failed = sum(int(note["attempt"]) - (note["error"] is None) for note in noted)
         return failed >= self._enough
 
 
@@ -184,13 +134,13 @@ def stoppable(*, at_once: bool) -> Iterator[list[int]]:
 
 
 def follow(server: subprocess.Popen[bytes], watch: Watch, stop: Sequence[int], log: Path) -> None:
-    """Wait until `server` ends; end it, and its process group, on a signal or a hopeless run."""
-    hopeless = False
+    """Wait until `server` ends; end it, and its process group, on a signal or a failing run."""
+    failing = False
     try:
-        while server.poll() is None and not stop and not hopeless:
+        while server.poll() is None and not stop and not failing:
             started = time.monotonic()
             watch.look()
-            hopeless = watch.hopeless()
+            failing = watch.failing()
             cost = time.monotonic() - started
             until = started + max(POLL, 10 * cost)
             while server.poll() is None and not stop and time.monotonic() < until:
@@ -199,7 +149,7 @@ def follow(server: subprocess.Popen[bytes], watch: Watch, stop: Sequence[int], l
         watch.look()
     finally:
         _end(server)
-    if stop or hopeless:
+    if stop or failing:
         watch.forget()
     if stop:
         raise Interrupted

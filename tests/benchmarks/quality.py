@@ -16,7 +16,7 @@ import h5py
 from cadseg.blocks import Roi
 from cadseg.evaluation.metrics import contingency, scores
 from cadseg.pipeline.execution.progress import Progress
-from cadseg.pipeline.run import How, predict, relabel
+from cadseg.pipeline.run import Execution, predict, relabel
 from cadseg.storage import volume
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "snemi3d_ac4" / "train.h5"
@@ -58,7 +58,7 @@ def _curve(folder: Path, weights: str, scoring: str, span: tuple[int, int]):  # 
         voxel_size_nm=(30, 6, 6),
     ).write(everything, raw)
     part = Roi((span[0], 0, 0), (span[1], *raw.shape[1:]))
-    how = How(serial=True, progress=Progress(quiet=True))
+    execution = Execution(serial=True, progress=Progress(quiet=True))
     roi = [list(pair) for pair in zip(part.begin, part.end, strict=True)]
     overrides = [
         "block_shape=[8,512,512]",
@@ -69,14 +69,14 @@ def _curve(folder: Path, weights: str, scoring: str, span: tuple[int, int]):  # 
     ]
     report = predict(
         str(folder / "raw.zarr" / "raw"),
-        how,
+        execution,
         out=folder / f"sections-{span[0]}.zarr",
         config="ssem",
         overrides=overrides,
     )
     curve = {}
     for threshold in THRESHOLDS:
-        relabel(report.out, threshold, how)
+        relabel(report.out, threshold, execution)
         found = volume.open_volume(str(report.out / "segmentation" / "0")).read(part)
         curve[threshold] = scores(contingency(found, labels))
     return curve

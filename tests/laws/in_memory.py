@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 import tempfile
 from pathlib import Path
@@ -76,7 +75,7 @@ class MemoryStore(Store):
             order.shuffle(cells)
             for cell in cells:
                 block = self.grid.block(step.level, cell, step.halo)
-                importlib.import_module(step.work).run(block, self)
+                step.kind.run(block, self)
         return self
 
     def cut(self, threshold: float) -> np.ndarray[Any, np.dtype[np.uint64]]:

@@ -12,10 +12,14 @@ import os
 import resource
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cadseg.pipeline.stages import steps_of
-from cadseg.workers.process import Step, process
+from cadseg.workers.process import process
 from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from cadseg.workers.step import Step
 
 
 def peak() -> int:
@@ -25,8 +29,9 @@ def peak() -> int:
 
 def compute(out: Path, step: Step) -> None:
     """All blocks of a step."""
-    for cell in Store.open(out).grid.cells(step.level):
-        process(out, step, cell)
+    store = Store.open(out)
+    for cell in store.grid.cells(step.level):
+        process(store, step, cell)
 
 
 def in_child(out: Path, step: Step) -> tuple[int, int]:

@@ -10,9 +10,9 @@ import pytest
 import zarr
 
 from cadseg.blocks import Roi, zyx
+from cadseg.pipeline.execution.driver import Execution, run_steps
 from cadseg.pipeline.execution.progress import Progress
-from cadseg.pipeline.execution.schedule import run_steps
-from cadseg.pipeline.run import How, segment
+from cadseg.pipeline.run import segment
 from cadseg.pipeline.stages import steps_of
 from cadseg.storage import tables, volume
 from cadseg.workers.store import Store
@@ -62,11 +62,13 @@ def files(out: Path) -> dict[str, bytes]:
 
 def shuffled(url: str, out: Path, order: int) -> None:
     """All blocks in this process, in the folder of a run whose results are gone, shuffled."""
-    segment(url, How(serial=True), **request(out))
+    segment(url, Execution(serial=True), **request(out))
     for folder in [out / "records", out / "graph", *out.rglob("c")]:
         shutil.rmtree(folder)
     steps = steps_of(Store.open(out))
-    found = run_steps(out, steps, workers=1, serial=True, show=Progress(), order=order)
+    found = run_steps(
+        out, steps, Execution(workers=1, serial=True, progress=Progress()), order=order
+    )
     assert all(step.done == step.total for step in found.values())
 
 
@@ -75,10 +77,10 @@ def test_workers_and_order_change_no_byte(tmp_path: Path, affinities: Path) -> N
     """One worker, three, or shuffled blocks in this process: the same files, and the uncut ids."""
     url = str(affinities)
     outs = [tmp_path / name for name in ("one.zarr", "three.zarr", "serial.zarr", "whole.zarr")]
-    segment(url, How(workers=1), **request(outs[0]))
-    segment(url, How(workers=3), **request(outs[1]))
+    segment(url, Execution(workers=1), **request(outs[0]))
+    segment(url, Execution(workers=3), **request(outs[1]))
     shuffled(url, outs[2], order=7)
-    segment(url, How(serial=True), **request(outs[3], (12, 90, 90)))
+    segment(url, Execution(serial=True), **request(outs[3], (12, 90, 90)))
     expected = files(outs[0])
     assert len(expected) > 50
     for out in outs[1:3]:

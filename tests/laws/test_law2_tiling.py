@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Zyx = tuple[int, int, int]
 
-HERE = run.How(serial=True, progress=Progress(quiet=True))
+HERE = run.Execution(serial=True, progress=Progress(quiet=True))
 ONLY = ("affinities", "records")  # what only one of the two runs has, or has otherwise
 BLOCKS: tuple[Zyx, ...] = ((7, 96, 384), (1, 64, 128), (3, 33, 70), (2, 10, 330))
 

@@ -15,9 +15,9 @@ from in_memory import MemoryStore
 from scipy import ndimage
 
 from cadseg.blocks import Roi, Zyx, zyx
-from cadseg.pipeline.plan import plan
-from cadseg.pipeline.prepare import Job, prepare
-from cadseg.pipeline.run import _create_arrays
+from cadseg.pipeline.plan import IDLE, plan
+from cadseg.pipeline.prepare import PreparedRun, prepare
+from cadseg.pipeline.run import create_arrays
 from cadseg.storage import group, tables, volume
 from cadseg.storage.scratch import Workspace
 from cadseg.workers.store import RUN_FILE
@@ -42,62 +42,72 @@ def affinities(shape: Zyx) -> Array:
     return np.asarray(whole * 255).astype(np.uint8)
 
 
-def prepared(folder: Path, blocks: int) -> Job:
+def prepared(folder: Path, blocks: int, *more: str, block: Zyx = BLOCK) -> PreparedRun:
     """A run of `blocks` blocks per axis, of which nothing is computed."""
-    shape = zyx(blocks * n for n in BLOCK)
+    shape = zyx(blocks * n for n in block)
     output = volume.create_output(
         folder, "affinities", lead=(3,), shape=shape, dtype="uint8", shard=shape
     )
     output.write(Roi((0, 0, 0), shape), affinities(shape))
-    changes = ("volume.voxel_size=[40, 4, 4]", f"block_shape={list(BLOCK)}")
+    changes = ("volume.voxel_size=[40, 4, 4]", f"block_shape={list(block)}")
     changes += ("segment.min_voxels=20",)  # all steps that there are
     short = ("fragments.distance_clip=2", "fragments.sigma=0.5", "segment.pyramid_levels=1")
-    job = prepare(
+    ready = prepare(
         str(folder / "affinities"),
         source="affinities",
         out=folder / "out",
-        overrides=(*changes, *short),
+        overrides=(*changes, *short, *more),
     )
-    group.ensure_group(job.out)
-    tables.replace(job.out / RUN_FILE, json.dumps(job.run).encode())
-    _create_arrays(job)
-    return job
+    group.ensure_group(ready.out)
+    tables.replace(ready.out / RUN_FILE, json.dumps(ready.run).encode())
+    create_arrays(ready)
+    return ready
 
 
-def peaks(folder: Path, blocks: int) -> tuple[Job, Peaks]:
+def peaks(folder: Path, blocks: int, *more: str, block: Zyx = BLOCK) -> tuple[PreparedRun, Peaks]:
     """What each step of such a run takes: idle and at its peak, in bytes."""
-    warm, job = prepared(folder / f"warm{blocks}", 2), prepared(folder / f"run{blocks}", blocks)
+    warm = prepared(folder / f"warm{blocks}", 2, *more)
+    ready = prepared(folder / f"run{blocks}", blocks, *more, block=block)
     program = Path(__file__).with_name("memory_run.py")
     done = subprocess.run(
-        [sys.executable, program, warm.out, job.out],
+        [sys.executable, program, warm.out, ready.out],
         env={**os.environ, **ONE_HEAP},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return job, json.loads(done.stdout)
+    return ready, json.loads(done.stdout)
 
 
-def assert_as_planned(job: Job, found: Peaks) -> None:
+def assert_as_planned(ready: PreparedRun, found: Peaks) -> None:
     """No step takes more than its plan said."""
-    for step in plan(job).steps:
+    for step in plan(ready).steps:
         assert found[step.name][1] < step.memory, step.name
 
 
 def test_a_worker_stays_under_its_plan(tmp_path: Path) -> None:
     """No step of a small run takes more memory than the plan said."""
-    job, found = peaks(tmp_path, 3)
-    assert_as_planned(job, found)
+    ready, found = peaks(tmp_path, 3)
+    assert_as_planned(ready, found)
+
+
+def test_the_engine_waterz_takes_what_its_plan_says(tmp_path: Path) -> None:
+    """In blocks that count beside an idle worker, waterz takes most of what is planned, no more."""
+    ready, found = peaks(tmp_path, 2, "agglomerate.engine=waterz", block=(16, 192, 192))
+    assert_as_planned(ready, found)
+    idle, most = found["waterz-0"]
+    (planned,) = (step.memory for step in plan(ready).steps if step.name == "waterz-0")
+    assert (planned - IDLE) / 3 < most - idle < planned - IDLE
 
 
 @pytest.mark.slow
 def test_memory_knows_the_block_not_the_volume(tmp_path: Path) -> None:
     """In a volume 8 times larger a worker takes no more, up to the first joining of blocks."""
     _, small = peaks(tmp_path, 5)
-    job, large = peaks(tmp_path, 10)
-    assert_as_planned(job, large)
-    assert job.store.grid.domain.size * 7 // 8 > NOISE  # one byte per voxel would be seen
+    ready, large = peaks(tmp_path, 10)
+    assert_as_planned(ready, large)
+    assert ready.store.grid.domain.size * 7 // 8 > NOISE  # one byte per voxel would be seen
     excess = {
         name: (large[name][1] - large[name][0]) - (most - idle) - max(NOISE, (most - idle) // 10)
         for name, (idle, most) in small.items()

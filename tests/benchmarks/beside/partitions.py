@@ -11,7 +11,7 @@ from beside import ours, peers, volumes, waterz_peer
 from cadseg.blocks import Roi, zyx
 from cadseg.evaluation.metrics import contingency, scores
 from cadseg.pipeline.execution.progress import Progress
-from cadseg.pipeline.run import How, relabel
+from cadseg.pipeline.run import Execution, relabel
 from cadseg.storage import volume
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _cuts(bench: Bench, scoring: str) -> Iterator[tuple[float, Array]]:
     out = bench.folder / f"quality-{scoring}"
     ours.segment(bench.affinities, out, *sets, workers=2, block=bench.block)
     for threshold in THRESHOLDS:
-        relabel(out, threshold, How(serial=True, progress=Progress(quiet=True)))
+        relabel(out, threshold, Execution(serial=True, progress=Progress(quiet=True)))
         yield threshold, _segmentation(out / "segmentation" / "0")
 
 

@@ -1,0 +1,141 @@
+"""The driver: the process of the user's command, which has all blocks of a run computed.
+
+It finds by the records which blocks are done, starts the server
+(`cadseg.pipeline.execution.server`) for the others, follows it by looking at the records, and ends
+it. Because the server is another process, the user's keeps its signal handlers, its streams and its
+memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cadseg.errors import ConfigError
+from cadseg.pipeline.execution.attempt import Pace
+from cadseg.pipeline.execution.local import local
+from cadseg.pipeline.execution.notes import clear_notes
+from cadseg.pipeline.execution.outcome import StepOutcome, outcome
+from cadseg.pipeline.execution.progress import Progress
+from cadseg.pipeline.execution.records import records
+from cadseg.pipeline.execution.serial import run_serial, unfinished
+from cadseg.pipeline.execution.server import ServerConfig, serve
+from cadseg.pipeline.execution.tracking import base_of
+from cadseg.pipeline.execution.watch import Watch, follow, stoppable
+from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from cadseg.pipeline.execution.launcher import Launcher
+    from cadseg.pipeline.execution.watch import Show
+    from cadseg.workers.step import Step
+
+LAUNCHERS: dict[str, Callable[[], Launcher]] = {"local": local}
+"""Where workers can be: each is called in the server's process, before that has any thread."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How to run: nothing of it changes the result.
+
+    Attributes:
+        workers: processes that compute at the same time.
+        serial: compute in this process, one block after the other, for debugging.
+        retries: how often a failed block is tried again.
+        timeout: seconds that a block may take; None for a limit from the blocks measured so far.
+        tracking: a folder on a local disk for daisy's tracking; None for ``OUT/tracking``.
+        launcher: where the workers are: a name in `LAUNCHERS`.
+        progress: is told about the progress.
+    """
+
+    workers: int = 1
+    serial: bool = False
+    retries: int = 2
+    timeout: float | None = None
+    tracking: Path | None = None
+    launcher: str = "local"
+    progress: Show = field(default_factory=Progress)
+
+
+def run_steps(
+    out: Path, steps: Sequence[Step], execution: Execution, *, order: int | None = None
+) -> dict[str, StepOutcome]:
+    """Compute every block of `steps` that is not done yet.
+
+    Args:
+        out: the run's folder.
+        steps: in any order; `Step.after` may name steps that are not among them.
+        execution: how.
+        order: seed that shuffles the blocks of a serial run; None for the plan's order.
+    """
+    out = out.absolute()
+    store = Store.open(out)
+    found = {step.name: records(store, step, prune=True) for step in steps}
+    for step in steps:
+        clear_notes(out, step)
+    todo = unfinished(store.grid, steps, found)
+    done = {name: set(cells) for name, cells in found.items()}
+    watch = Watch(store, todo, done, execution.progress, execution.workers)
+    with stoppable(at_once=execution.serial) as stop, contextlib.ExitStack() as stack:
+        stack.callback(execution.progress.stop)
+        if execution.serial:
+            run_serial(store, todo, watch, retries=execution.retries, order=order)
+        elif todo:
+            _run_apart(_config(out, todo, found, execution), watch, stop)
+    return {step.name: outcome(store, step) for step in steps}
+
+
+def _config(
+    out: Path,
+    todo: Sequence[Step],
+    found: Mapping[str, Mapping[Any, Mapping[str, Any]]],
+    execution: Execution,
+) -> ServerConfig:
+    if execution.launcher not in LAUNCHERS:
+        names = ", ".join(LAUNCHERS)
+        raise ConfigError(f"launcher {execution.launcher}: there is none; accepted are {names}")
+    return ServerConfig(
+        out=out,
+        steps=todo,
+        done={step.name: frozenset(found[step.name]) for step in todo},
+        paces={step.name: _pace(found[step.name].values()) for step in todo},
+        workers=execution.workers,
+        retries=execution.retries,
+        timeout=execution.timeout,
+        tracking=base_of(out, execution.tracking),
+        launcher=LAUNCHERS[execution.launcher],
+        parent=os.getpid(),
+    )
+
+
+def _pace(records: Iterable[Mapping[str, Any]]) -> Pace:
+    pace = Pace()
+    for record in records:
+        pace.measure(record["seconds"], record["voxels"])
+    return pace
+
+
+def _run_apart(config: ServerConfig, watch: Watch, stop: Sequence[int]) -> None:
+    log = config.out / "logs" / "scheduler.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    with log.open("ab") as sink:
+        server = subprocess.Popen(
+            [sys.executable, "-c", f"from {serve.__module__} import serve; serve()"],
+            stdin=subprocess.PIPE,
+            stdout=sink,
+            stderr=sink,
+            env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+            start_new_session=True,
+        )
+    assert server.stdin is not None
+    with contextlib.suppress(BrokenPipeError), server.stdin as pipe:
+        pipe.write(pickle.dumps(config))
+    follow(server, watch, stop, log)

@@ -1,0 +1,47 @@
+"""Which blocks are done, by the records in a run's folder: they alone are believed.
+
+A block is *done* when its record is there and carries the identity that its stage has now. Written
+by workers, read by every process of a run, and by ``cadseg status``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from cadseg.blocks import Zyx, zyx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cadseg.workers.step import Step
+    from cadseg.workers.store import Store
+
+
+def records(store: Store, step: Step, *, prune: bool = False) -> dict[Zyx, dict[str, Any]]:
+    """The done-records of `step`; with `prune`, files that are none (any more) are removed."""
+    begin, end = store.grid.span(step.level)
+    found = {}
+    for cell in listed(store.record_path(step.name, (0, 0, 0)).parent):
+        if not all(b <= c < e for b, c, e in zip(begin, cell, end, strict=True)):
+            continue
+        record = store.record(step.name, step.stage, cell)
+        if record is not None:
+            found[cell] = record
+        elif prune:
+            store.record_path(step.name, cell).unlink(missing_ok=True)
+    return found
+
+
+def listed(folder: Path) -> Iterator[Zyx]:
+    """The cells that have a file ``z.y.x.json`` in `folder`."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return
+    for name in names:
+        stem, _, suffix = name.rpartition(".")
+        parts = stem.split(".")
+        if suffix == "json" and len(parts) == 3 and all(part.isdigit() for part in parts):
+            yield zyx(parts)

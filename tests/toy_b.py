@@ -1,7 +1,0 @@
-"""The work of step `b` in tests of the schedule."""
-
-from functools import partial
-
-import toy_block
-
-run = partial(toy_block.run, "b")

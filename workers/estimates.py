@@ -1,0 +1,68 @@
+"""What several kinds of steps need, as `plan` reckons it: rows of tables, and chunks of the input.
+
+How many rows a table has depends on what the volume shows, so these are estimates from measured
+volumes, on the safe side. SNEMI3D: 0.0043 edges per voxel; with four times as many fragments, 0.31
+entries and 0.65 merges above level 0 per voxel of the faces between blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cadseg.workers.step import Work
+    from cadseg.workers.store import Store
+
+EDGES = 0.02
+"""Edges per voxel."""
+
+FRAGMENTS = 0.01
+"""Fragments per voxel: 0.0017 in SNEMI3D."""
+
+ENTRIES = 0.5
+"""Paths that cross a face between blocks, per voxel of a face along the climb."""
+
+CROSSING = 1.0
+"""Clusters that blocks hand up, per voxel of a y or x face."""
+
+CROSSING_SECTIONS = 0.02
+"""The same per voxel of a z face, which cuts whole fragments."""
+
+PER_EDGE = 300
+"""Bytes per edge in agglomeration: 240 at 880 thousand edges, two bins each included."""
+
+PER_ROW = 200
+"""Bytes per row where exits and cuts of blocks are joined."""
+
+DECODED_AT_ONCE = 10
+"""Chunks of the input in memory while it is read: zarr's ``async.concurrency``, each twice."""
+
+
+def edges(work: Work) -> int:
+    """Bytes of the edges of a block while they are agglomerated."""
+    return round(EDGES * work.largest) * PER_EDGE
+
+
+def crossing_clusters(work: Work) -> int:
+    """Bytes where clusters that cross the faces of a block's children are joined."""
+    sides, sections = _faces(work)
+    return round(CROSSING * sides + CROSSING_SECTIONS * sections) * PER_ROW
+
+
+def crossing_paths(work: Work) -> int:
+    """Bytes where paths that cross the faces of a block's children are joined."""
+    sides, sections = _faces(work)
+    faces = sides + (sections if work.store.config.fragments.dimensions == 3 else 0)
+    return round(ENTRIES * faces) * PER_ROW
+
+
+def decoding(store: Store) -> int:
+    """Bytes of the input's chunks while some of them are decoded."""
+    return 2 * DECODED_AT_ONCE * math.prod(store.raw.chunks) * store.raw.dtype.itemsize
+
+
+def _faces(work: Work) -> tuple[int, int]:
+    """Voxels of the y and x faces of a block's children, and of their z faces."""
+    nz, ny, nx = work.lengths
+    return 4 * nz * (ny + nx), 4 * ny * nx
