@@ -59,8 +59,8 @@ def test_nothing_asked_nothing_changed():
     same(labels_DYX, labels)
 
 
-def test_probability_0_with_large_strengths_cuts_the_middle():
-    """What may happen asks for a margin; where it does not happen the middle is left, exactly."""
+def test_where_no_transform_is_drawn_the_middle_is_left():
+    """The margin is that of all possible transforms; where none is drawn, the middle is left."""
     rare = MOVED.model_copy(update={"flip": 0, "rotate": 1e-9, "rescale": 1e-9, "elastic": 1e-9})
     unlikely = {"slipped": 1e-9, "drifted": 1e-9, "folded": 1e-9}
     rare = rare.model_copy(update={"defects": MOVING.model_copy(update=unlikely)})
@@ -99,7 +99,7 @@ def test_raw_and_labels_move_together(seed):
 
 @pytest.mark.parametrize("first", [0, 2**31 - 300])
 def test_no_label_is_made_up(first):
-    """Labels are some of those that were there, however large; only folds add background."""
+    """Labels, however large, are a subset of those of the crop; only folds add background."""
     ids = crop(MOVED, 0, first)[1].unique()
     for seed in range(5):
         found = changed(MOVED, seed, first)[1].unique()
@@ -136,7 +136,7 @@ def test_quarter_turns_are_exact(turns, width):
 
 
 def test_flips_reach_all_orientations():
-    """There are 16 ways to flip and transpose a crop, all of them are draw, none is new."""
+    """There are 16 ways to flip and transpose a crop, all of them are drawn, none is new."""
     raw, labels = crop(NOTHING)
     rng = np.random.default_rng(0)
     found = set()

@@ -1,4 +1,4 @@
-"""Batches of crops, whoever asks for them and when."""
+"""Batches depend on seed and step alone, not on readers, processes or where a run resumes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_processes_share_a_batch(config: TrainConfig, processes: int) -> None:
 
 @pytest.mark.parametrize("readers", [1, 3])
 def test_made_ahead(config: TrainConfig, readers: int) -> None:
-    """A run that begins later sees the same batches, in order, however many threads make them."""
+    """A run that resumes sees the same batches, in order, however many threads make them."""
     changed = config.model_copy(update={"readers": readers, "steps": 9})
     crops = Crops(config.data)
     for first in (0, 4, 8, 9):

@@ -1,4 +1,4 @@
-"""What is left of a training that was stopped, by whatever."""
+"""Checkpoints of trainings that were killed, failed, or ended, and what resuming makes of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
-    """A process that is killed between checkpoints, and goes on, ends like one that was not."""
+    """A run that is killed between checkpoints and resumed ends like an uninterrupted one."""
     changes = {"objective": toy.BOTH, "precision": "bfloat16", "steps": 18, "log_every": 1}
     config = toy.config(tmp_path, **changes, checkpoint_every=6)
     recipe = toy.written(tmp_path, **changes, checkpoint_every=6)

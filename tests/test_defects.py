@@ -63,7 +63,7 @@ def test_a_missing_section_is_even_and_keeps_its_labels(seed):
 
 
 def test_missing_sections_are_black_as_often_as_grey():
-    """Both happen."""
+    """Black and grey sections are equally likely."""
     black = [
         draw(np.random.default_rng(i), 9, 40, SOUND.model_copy(update={"missing": 1}))
         for i in range(200)
@@ -153,7 +153,7 @@ def test_folds_change_their_section_alone(seed):
 
 
 def test_a_straight_fold_drawn_by_hand():
-    """Both sides show what was farther away, less so with distance; the middle is dark."""
+    """Both sides are displaced towards the fold, less so with distance; the middle is dark."""
     places = centred_grid(101)
     y, x = FOLD.sources(places)
     same(x, places[1])
@@ -180,7 +180,7 @@ def test_a_straight_fold_drawn_by_hand():
 
 
 def test_a_folded_section_may_lie_beside_its_place():
-    """Every section is looked up once; a folded one is folded first, and shifted as well."""
+    """Every section is interpolated once; a folded one is shifted as well, after the fold."""
     hit = Defects(np.array([[0, 0], [2, -3], [2, -3], [0, 0], [2, -3]]), {2: FOLD}, {}, {}, {})
     places = centred_grid(20)
     quarter = Transform(rotation(math.pi / 2), None)
@@ -194,7 +194,7 @@ def test_a_folded_section_may_lie_beside_its_place():
 
 
 def test_a_bowed_fold_leaves_its_line():
-    """In the middle of the crop the line is where it was, and at the edges by the bow beside it."""
+    """The line has no offset at its vertex, and the bow as its offset half a crop away."""
     fold = Fold(angle=math.pi / 2, offset=2, bow=5, pull=4, width=6, strength=1)
     distance = fold.distance(centred_grid(101))
     assert float(distance[50, 52]) == pytest.approx(0)

@@ -1,4 +1,4 @@
-"""What a training run tells, and what it says when something breaks."""
+"""The log of a training run, and its errors when a loss or a weight is not finite."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECOND = Process(1, 2, torch.device("cpu"))
 
 
 def board(folder: Path) -> dict[str, dict[int, float]]:
-    """What TensorBoard shows: figures by step, by name."""
+    """What TensorBoard shows: numbers by step, by name."""
     events = EventAccumulator(str(folder)).Reload()
     return {
         name: {event.step: event.value for event in events.Scalars(name)}
@@ -59,7 +59,7 @@ def noted(log: TrainingLog, step: int, **losses: float) -> None:
 
 
 def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Tables have all columns, TensorBoard the same figures, the terminal a line per line."""
+    """Tables have all columns, TensorBoard the same numbers, the terminal a line for each line."""
     folder = tmp_path / "run"
     train(toy.config(tmp_path, objective=toy.BOTH), folder)
     shown = board(folder)
@@ -107,7 +107,7 @@ def test_a_line_has_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_the_best(tmp_path: Path) -> None:
-    """Scores are the best if no VOI before was lower, also before a run that went on."""
+    """Scores are the best if no VOI before was lower, lines before a resumed run included."""
     config = toy.config(tmp_path)
     log = TrainingLog(config, tmp_path, 0, FIRST)
     scores = enumerate((1.0, 2.0, 0.5, 0.75, 0.5), start=1)
@@ -126,7 +126,7 @@ def test_the_best(tmp_path: Path) -> None:
 
 
 def test_lines_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
-    """A run that goes on forgets what was told after its checkpoint, in every table."""
+    """A resumed run deletes the lines after its checkpoint, in every table."""
     config = toy.config(tmp_path)
     first = TrainingLog(config, tmp_path, 0, FIRST)
     for step in range(12):
@@ -148,7 +148,7 @@ def test_lines_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
 
 
 def test_other_processes_are_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Only the first process writes tables and lines; any tells where its broken crops are."""
+    """Only rank 0 writes tables and prints; any process names the crops of a broken loss."""
     config = toy.config(tmp_path)
     folder = tmp_path / "run"
     log = TrainingLog(config, folder, 0, SECOND)
@@ -187,7 +187,7 @@ def test_what_is_not_a_number_is_told(tmp_path: Path, what: str, broken: float) 
 
 
 def test_broken_weights_are_never_saved(tmp_path: Path) -> None:
-    """A run that breaks at some step keeps its last checkpoint, whose weights are numbers."""
+    """A run that breaks at some step keeps its last checkpoint, whose weights are finite."""
     # a loss beyond what float32 can hold, from step 4 on
     changes: dict[str, Any] = {"objective": toy.BOTH | {"together_from": 4, "fgi_weight": 1e38}}
     config = toy.config(tmp_path, **changes, log_every=100)

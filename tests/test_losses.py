@@ -120,7 +120,7 @@ def test_distillation_loss(shape):
 
 
 def test_truth_costs_nothing():
-    """Affinities that equal the targets have no loss, whatever stands where no edge counts."""
+    """Affinities that equal the targets have no loss, whatever they are at edges of weight 0."""
     targets = some_targets((2, 5, 6, 7))
     cosines = torch.where(targets.weights_BCDYX > 0, targets.affs_BCDYX, 0.7)
     affs = cosines[:, :3, 1:].transpose(1, 2)
@@ -131,7 +131,7 @@ def test_truth_costs_nothing():
 
 
 def literal_grafted(e1, e2, teacher, t, w):
-    """The intended loss: the graft really made, for each pair of a crop."""
+    """The loss as described: sections of the teacher replaced, for each pair of a crop."""
     depth = teacher.shape[2]
     total = 0.0
     for z in range(depth - 1):
@@ -168,7 +168,7 @@ def literal_released(e1, e2, teacher, t, w):
 
 
 def padded(t, w, channel, section, offset):
-    """Weights of a section; one that has no neighbour counts as zeros where channel 0 counts."""
+    """Weights of a section; without a neighbour those of zeros, where channel 0 is valid."""
     if section >= offset:
         return w[:, channel, section]
     on_zeros = [
@@ -192,7 +192,7 @@ def test_grafting_loss(shape, form, literal):
 
 
 def test_grafting_knows_no_length():
-    """Longer embeddings change nothing in the intended form; in the released one they do."""
+    """The norm of embeddings has no effect in the form as described; in the released one it has."""
     targets = some_targets((1, 6, 4, 5))
     parts = embeddings((1, 6, 4, 5))
     longer = [3 * part for part in parts]
@@ -203,7 +203,7 @@ def test_grafting_knows_no_length():
 
 
 def test_released_in_a_crop_of_one_object():
-    """Sections without a neighbour want zeros of weight 1 where a crop has no other zeros."""
+    """Sections without a neighbour have target 0 and weight 1 if a crop has no other zeros."""
     targets = targets_of(torch.ones(1, 6, 3, 3, dtype=torch.int32))
     parts = embeddings((1, 6, 3, 3))
     expected = literal_released(*exact(*parts, *targets))
@@ -212,7 +212,7 @@ def test_released_in_a_crop_of_one_object():
 
 @pytest.mark.parametrize("form", ["grafted", "released"])
 def test_embeddings_of_no_length(form):
-    """Embeddings of zeros have a loss and a gradient that are numbers."""
+    """Embeddings of zeros have a finite loss and a finite gradient."""
     parts = [torch.zeros_like(part).requires_grad_() for part in embeddings((1, 6, 4, 5))]
     loss = grafting_loss(*parts, some_targets((1, 6, 4, 5)), form)
     loss.backward()

@@ -1,4 +1,4 @@
-"""What a training step minimises, by the networks that there are and what they have in common."""
+"""The training objective, by the networks that there are and the losses that connect them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def config(**changes: Any) -> ObjectiveConfig:
 
 
 def objective(**changes: Any) -> Objective:
-    """Networks that learn; equal ones begin with equal weights."""
+    """Networks that are trained; equal ones start with equal weights."""
     torch.manual_seed(3)
     made = Objective(config(**changes), "float32")
     torch.manual_seed(4)
@@ -41,7 +41,7 @@ def objective(**changes: Any) -> Objective:
 
 
 def gradients(network: torch.nn.Module | None) -> dict[str, torch.Tensor | None]:
-    """By name."""
+    """The gradients, by name."""
     assert network is not None
     return {name: parameter.grad for name, parameter in network.named_parameters()}
 
@@ -111,7 +111,7 @@ def test_a_teacher_alone(batch: Batch) -> None:
 
 
 def test_losses_have_weights(batch: Batch) -> None:
-    """Weights multiply what the student takes from the teacher, and nothing else."""
+    """The two weights multiply distillation and grafting, and nothing else."""
     once = learned(objective(), batch)
     assert list(once) == ["slice", "teacher", "distillation", "fgi"]
     assert all(loss > 0 for loss in once.values())
@@ -147,13 +147,13 @@ def test_mutual(batch: Batch, distillation: str, fgi: str) -> None:
 
 
 def test_forms_of_grafting_differ(batch: Batch) -> None:
-    """Grafting as meant and as released are different losses."""
+    """Grafting as described and as released are different losses."""
     found = [learned(objective(fgi=form), batch)["fgi"] for form in ("grafted", "released")]
     assert found[0] != pytest.approx(found[1], rel=0.01)
 
 
 def test_not_yet_together(batch: Batch) -> None:
-    """Before they come together, both networks learn as they would without each other."""
+    """Before `together_from` both networks learn as they would without each other."""
     both, apart = objective(), objective(distillation="off", fgi="off")
     assert learned(both, batch, together=False) == learned(apart, batch)
     assert equal(gradients(both.student), gradients(apart.student))
@@ -162,7 +162,7 @@ def test_not_yet_together(batch: Batch) -> None:
 
 @pytest.mark.parametrize("together", [True, False])
 def test_a_teacher_that_does_not_learn(batch: Batch, tmp_path: Path, together: bool) -> None:
-    """Nothing of it changes, not even its statistics; a student can learn from it."""
+    """Nothing of it changes, not even its batch statistics; a student can learn from it."""
     made = objective(teacher=frozen(tmp_path), distillation="detached", fgi="grafted")
     assert list(made.networks()) == ["student"]
     assert made.teacher is not None

@@ -84,7 +84,7 @@ def test_a_batch_that_cannot_be_shared(
 
 
 def test_one_process() -> None:
-    """A process that nobody started together with others has the whole batch, and writes."""
+    """A process that torchrun did not start has the whole batch, and writes."""
     with process_group("cpu", 3) as process:
         assert process == Process(0, 1, torch.device("cpu"))
         assert process.writes

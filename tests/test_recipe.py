@@ -20,7 +20,7 @@ RECIPES = sorted(toy.RECIPE.parent.glob("train-*.yaml"))
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_that_ship(path: Path) -> None:
-    """Every recipe loads by name, and nothing is learned from, or chosen by, what scores."""
+    """Every recipe loads by name, and neither trains nor validates on the test sections."""
     assert path.stem in builtin_names(training=True)
     config = recipe.load(path.stem)
     limits = {"snemi3d_ac4": (24, 32), "fib25_medulla": (120, 160)}
@@ -113,6 +113,6 @@ def test_a_loss_that_is_not_a_number(
 
 
 def test_a_config_says_all(tmp_path: Path) -> None:
-    """What a run writes down is its config, there and back."""
+    """A config written as JSON and read again is the same config."""
     config = toy.config(tmp_path, objective=toy.BOTH)
     assert TrainConfig.model_validate_json(config.model_dump_json()) == config

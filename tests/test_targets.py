@@ -1,4 +1,4 @@
-"""What is wanted of the networks, against the plainest way to say it."""
+"""Targets, weights and borders, against literal loops over voxels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def literal_borders(labels):
 
 
 def literal_targets(labels):
-    """Wanted affinities and weights, edge by edge, in float64."""
+    """Target affinities and weights, edge by edge, in float64."""
     labels = literal_borders(labels)
     wanted = np.zeros((len(labels), 12, *labels.shape[1:]))
     counts = np.zeros(wanted.shape, bool)
@@ -58,7 +58,7 @@ def literal_weights(wanted, counts):
 @given(LABELS)
 @settings(max_examples=30)
 def test_targets(labels):
-    """An edge is wanted where both voxels carry the same positive label; the rest is balanced."""
+    """An edge is 1 where both voxels have the same positive label; weights balance the classes."""
     found = targets_of(torch.from_numpy(labels))
     wanted, weights = literal_targets(labels)
     assert found.affs_BCDYX.dtype == found.weights_BCDYX.dtype == torch.float32
@@ -76,7 +76,7 @@ def test_long_edges():
     assert np.array_equal(found, wanted)
 
 
-def test_nothing_is_wanted_of_the_unlabelled():
+def test_unlabelled_voxels_have_no_weight():
     """An edge with an unlabelled voxel has no weight, and a crop without labels has none at all."""
     labels = torch.ones(2, 3, 4, 5, dtype=torch.int32)
     labels[0, 1, 2, 3], labels[1] = -1, -1
@@ -91,7 +91,7 @@ def test_nothing_is_wanted_of_the_unlabelled():
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.5, 0.7, 0.999, 1])
 def test_balance(share):
-    """Rare values weigh more, by the odds of the crop's ones, within limits."""
+    """The rarer class has the larger weight, by the odds of the crop's ones, within limits."""
     labels = (np.random.default_rng(5).random((3, 3, 12, 12)) < share).astype(np.int32)
     found = targets_of(torch.from_numpy(labels)).weights_BCDYX.numpy()
     assert np.allclose(found, literal_targets(labels)[1], rtol=1e-6)

@@ -1,4 +1,4 @@
-"""A network is validated by what its affinities become."""
+"""Validation: the scores of segmented affinities, and their loss."""
 
 from __future__ import annotations
 
