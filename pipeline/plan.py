@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,6 @@ from cadseg.blocks import Zyx, zyx
 from cadseg.pipeline.stages import steps_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cadseg.pipeline.prepare import Job
     from cadseg.workers.process import Step
     from cadseg.workers.store import Store
@@ -125,7 +122,7 @@ class Plan:
     """A run.
 
     Attributes:
-        out: its folder.
+        out: where it lies.
         workers: processes that compute at the same time.
         steps: in their order.
         disk: bytes of the folder at the end, estimated from measured compression.
@@ -135,12 +132,12 @@ class Plan:
         ram: bytes of memory that this machine has.
     """
 
-    out: Path
+    out: str
     workers: int
     steps: tuple[StepPlan, ...]
     disk: int
     disk_limit: int
-    disk_free: int
+    disk_free: float
     files: int
     ram: int
 
@@ -168,7 +165,6 @@ def plan(job: Job, workers: int = 1) -> Plan:
     store = job.store
     steps = steps_of(store, job.until)
     planned = tuple(_step_plan(store, step) for step in steps)
-    there = next(p for p in (job.out.absolute(), *job.out.absolute().parents) if p.exists())
     blocks, voxels = sum(step.blocks for step in planned), store.grid.domain.size
     tables = voxels if any(step.stage == "edges" for step in steps) else 0
     compressed = sum(_compressed(store, s, p) for s, p in zip(steps, planned, strict=True))
@@ -180,7 +176,7 @@ def plan(job: Job, workers: int = 1) -> Plan:
         disk_limit=sum(step.written for step in planned)
         + round(EDGES * TABLE_BYTES * tables)
         + RECORD_BYTES * blocks,
-        disk_free=shutil.disk_usage(there).free,
+        disk_free=store.files.room(),
         files=sum(_files(store, s) for s in steps),
         ram=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
     )
@@ -301,13 +297,14 @@ def _network(store: Store, kind: str) -> int:
         min(t + 2 * config.halo, -(-n // 16) * 16)
         for t, n in zip(config.tile, store.grid.shape[1:], strict=True)
     )
-    cuda = CUDA if store.run["device"] == "cuda" else 0
+    network = store.manifest.network
+    cuda = CUDA if network is not None and network.device == "cuda" else 0
     return NETWORK + cuda + PER_WINDOW * config.batch * window
 
 
 def _decoding(store: Store, kind: str) -> int:
     """Bytes of the input's chunks while some of them are decoded."""
-    first = "predict" if store.run["source"] == "raw" and not store.fused else "climb"
+    first = "predict" if store.manifest.source == "raw" and not store.fused else "climb"
     if kind != first:
         return 0
     return 2 * DECODED_AT_ONCE * math.prod(store.raw.chunks) * store.raw.dtype.itemsize

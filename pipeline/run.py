@@ -1,4 +1,4 @@
-"""The whole job: from a volume to its segmentation, in one folder, again and again until done.
+"""The whole job: from a volume to its segmentation, in one place, again and again until done.
 
 >>> from cadseg.pipeline.run import How, predict
 >>> report = predict("volume.zarr", How(workers=8))
@@ -9,24 +9,25 @@ a failed or stopped run raises, and says so, only after it has kept all it had.
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cadseg.blocks import Zyx, zyx
 from cadseg.errors import OutputError, StageError
 from cadseg.pipeline.execution import status
-from cadseg.pipeline.execution.lock import claim
+from cadseg.pipeline.execution.lock import lock
 from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.execution.schedule import StepOutcome, run_steps
 from cadseg.pipeline.prepare import Job, prepare, recut
 from cadseg.pipeline.stages import Stage, steps_of
-from cadseg.storage import group, tables, volume
-from cadseg.workers.store import RUN_FILE, Store
+from cadseg.storage import group, outputs
+from cadseg.workers import manifest as manifests
+from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cadseg.storage.files import Files
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class Report:
     """What a finished run leaves.
 
     Attributes:
-        out: its folder.
+        out: where it lies.
         segmentation: full resolution of the result; None if the run was to stop before.
         warnings: one sentence each.
     """
 
-    out: Path
-    segmentation: Path | None
+    out: str
+    segmentation: str | None
     warnings: tuple[str, ...] = ()
 
 
@@ -75,13 +76,13 @@ def execute(job: Job, how: How | None = None) -> Report:
         Interrupted: Ctrl-C or SIGTERM; everything finished is kept.
     """
     how = how or How()
-    _make_folder(job.out)
+    files = job.store.files
+    _make_group(files)
     try:
-        with claim(job.out):
+        with lock(files):
             _clear(job)
-            text = json.dumps(job.run, indent=1)
-            tables.replace(job.out / RUN_FILE, text.encode())
-            _create_arrays(job)
+            manifests.write(files, job.store.manifest)
+            create_arrays(job.store)
             steps = steps_of(job.store, job.until)
             outcomes = run_steps(
                 job.out,
@@ -95,7 +96,7 @@ def execute(job: Job, how: How | None = None) -> Report:
             )
     except OSError as error:
         raise StageError(f"output {job.out}: {error}; what is finished is kept") from error
-    _check(outcomes, job.out)
+    _check(outcomes, files)
     return _report(job)
 
 
@@ -110,7 +111,7 @@ def segment(url: str, how: How | None = None, **request: object) -> Report:
 
 
 def relabel(
-    out: Path,
+    out: str | Path,
     threshold: float | None = None,
     how: How | None = None,
     *,
@@ -118,18 +119,18 @@ def relabel(
 ) -> Report:
     """Cut the merge tree of a finished run by other numbers; rewrites only the segmentation.
 
-    Needs the folder `out` alone: neither the volume, nor the weights, nor the kind of device.
+    Needs the run at `out` alone: neither the volume, nor the weights, nor the kind of device.
     """
     return execute(recut(with_tree(out), threshold, min_voxels), how)
 
 
-def with_tree(out: Path) -> Store:
-    """The run in the folder `out`, whose merge tree is finished.
+def with_tree(out: str | Path) -> Store:
+    """The run at `out`, whose merge tree is finished.
 
     Raises:
         OutputError: there is none.
     """
-    store = opened(out)
+    store = Store.open(out)
     for step in steps_of(store, "agglomerate"):
         if len(status.records(store, step)) < store.grid.count(step.level):
             raise OutputError(
@@ -139,18 +140,7 @@ def with_tree(out: Path) -> Store:
     return store
 
 
-def opened(out: Path) -> Store:
-    """The run in the folder `out`.
-
-    Raises:
-        OutputError: there is none.
-    """
-    if not group.is_ours(out) or not (out / RUN_FILE).is_file():
-        raise OutputError(f"output {out}: holds no run; accepted is the folder of an earlier run")
-    return Store.open(out)
-
-
-def residue(out: Path) -> list[dict[str, int]]:
+def residue(out: str | Path) -> list[dict[str, int]]:
     """Per level of the agglomeration: edges that came in, merges made, edges that went up."""
     store = Store.open(out)
     levels = []
@@ -162,12 +152,13 @@ def residue(out: Path) -> list[dict[str, int]]:
     return levels
 
 
-def _make_folder(out: Path) -> None:
+def _make_group(files: Files) -> None:
     try:
-        group.ensure_group(out)
+        group.ensure_group(files)
     except OSError as error:
         raise OutputError(
-            f"output {out}: cannot be made ({error.strerror or error}); choose another with --out"
+            f"output {files.url}: cannot be made ({error.strerror or error}); choose another "
+            "with --out"
         ) from None
 
 
@@ -176,39 +167,42 @@ def _clear(job: Job) -> None:
 
     Records first: were the deletion stopped, no record may speak of data that has gone.
     """
-    paths = [path for stage in job.redo for path in leavings(job, stage)]
-    for path in sorted(paths, key=lambda path: path.parent.name != "records"):
-        shutil.rmtree(path, ignore_errors=True)
+    names = [name for stage in job.redo for name in leavings(job, stage)]
+    for name in sorted(names, key=lambda name: not name.startswith("records/")):
+        job.store.files.remove(name)
 
 
-def leavings(job: Job, stage: Stage) -> list[Path]:
+def leavings(job: Job, stage: Stage) -> list[str]:
     """Folders of an earlier run that redoing `stage` deletes."""
-    paths = [job.out / array for array in stage.arrays]
-    paths += [job.store.table_folder(table) for table in stage.tables]
-    for folder in ("records", "tracking", "logs/attempts"):
-        paths += [p for kind in stage.kinds for p in (job.out / folder).glob(f"{kind}*")]
-    return [path for path in paths if path.exists()]
+    files = job.store.files
+    names = [*stage.arrays, *(job.store.table_folder(table) for table in stage.tables)]
+    found = [name for name in names if files.list(name)]
+    for folder in ("records", "tracking", status.ATTEMPTS):
+        steps = [step for step in files.list(folder) if step.startswith(stage.kinds)]
+        found += [f"{folder}/{step}" for step in steps]
+    return found
 
 
-def _create_arrays(job: Job) -> None:
-    store, run, out = job.store, job.run, job.out
-    if run["source"] == "raw" and not store.fused:
-        _create(job, "affinities", lead=(3,), dtype="uint8")
-    _create(job, "basins", dtype="uint32")
-    _create(job, "fragments")
-    for level in range(len(run["pyramid"])):
-        _create(job, f"segmentation/{level}", factors=store.pyramid_factors(level))
+def create_arrays(store: Store) -> None:
+    """The arrays of a run, all 0, and what says how they lie together."""
+    manifest = store.manifest
+    if manifest.source == "raw" and not store.fused:
+        _create(store, "affinities", lead=(3,), dtype="uint8")
+    _create(store, "basins", dtype="uint32")
+    _create(store, "fragments")
+    for level, factors in enumerate(manifest.pyramid):
+        _create(store, f"segmentation/{level}", factors=factors)
     group.write_multiscales(
-        out,
-        [str(level) for level in range(len(run["pyramid"]))],
-        [zyx(factors) for factors in run["pyramid"]],
-        tuple(run["voxel_size_nm"]),
-        tuple(run["offset_nm"]),
+        store.files,
+        [str(level) for level in range(len(manifest.pyramid))],
+        manifest.pyramid,
+        manifest.voxel_size_nm,
+        manifest.offset_nm,
     )
 
 
 def _create(
-    job: Job,
+    store: Store,
     name: str,
     *,
     lead: tuple[int, ...] = (),
@@ -216,20 +210,20 @@ def _create(
     factors: Zyx = (1, 1, 1),
 ) -> None:
     """One array of the run, `factors` times coarser than the volume."""
-    z, y, x = (s * f for s, f in zip(job.run["voxel_size_nm"], factors, strict=True))
-    volume.create_output(
-        job.out,
+    z, y, x = (s * f for s, f in zip(store.manifest.voxel_size_nm, factors, strict=True))
+    outputs.create_output(
+        store.files,
         name,
         lead=lead,
-        shape=zyx(-(-n // f) for n, f in zip(job.store.grid.shape, factors, strict=True)),
+        shape=zyx(-(-n // f) for n, f in zip(store.grid.shape, factors, strict=True)),
         dtype=dtype,
-        shard=job.store.grid.block_shape,
+        shard=store.grid.block_shape,
         voxel_size_nm=(z, y, x),
-        offset_nm=tuple(job.run["offset_nm"]),
+        offset_nm=store.manifest.offset_nm,
     )
 
 
-def _check(outcomes: dict[str, StepOutcome], out: Path) -> None:
+def _check(outcomes: dict[str, StepOutcome], files: Files) -> None:
     """Raise for the first step that has failed blocks."""
     for name, outcome in outcomes.items():
         if outcome.failed:
@@ -237,14 +231,14 @@ def _check(outcomes: dict[str, StepOutcome], out: Path) -> None:
             raise StageError(
                 f"{name}: {outcome.failed} of {outcome.total} blocks failed, first block "
                 f"{'.'.join(map(str, first.cell))}: {first.error} (see {first.log}); what is "
-                f"finished in {out} is kept, and the same command goes on from there"
+                f"finished in {files.url} is kept, and the same command goes on from there"
             )
     for name, outcome in outcomes.items():
         if outcome.left:
             raise StageError(
                 f"{name}: {outcome.left} of {outcome.total} blocks could not even leave a note; "
-                f"has the disk of {out} room, and may we write there? See {out / 'logs'}; what is "
-                "finished is kept, and the same command goes on from there"
+                f"has the disk of {files.url} room, and may we write there? See {files.url}/logs; "
+                "what is finished is kept, and the same command goes on from there"
             )
 
 
@@ -252,7 +246,8 @@ def _report(job: Job) -> Report:
     if job.until not in (None, "segment"):
         return Report(job.out, None)
     warning = _percolation(job.store)
-    return Report(job.out, job.out / "segmentation" / "0", () if warning is None else (warning,))
+    full = f"{job.out}/{group.SEGMENTATION}/0"
+    return Report(job.out, full, () if warning is None else (warning,))
 
 
 def _percolation(store: Store) -> str | None:

@@ -56,7 +56,7 @@ def steps_of(store: Store, until: str | None = None) -> list[Step]:
 
 def stages_of(store: Store) -> tuple[Stage, ...]:
     """The stages of a run: without `predict` where it starts from affinities, or keeps none."""
-    if store.run["source"] == "affinities":
+    if store.manifest.source == "affinities":
         return STAGES[1:]
     predict, fragments, *rest = STAGES
     if store.fused:
@@ -127,7 +127,7 @@ def _step(
 
 
 def _raw(store: Store) -> tuple[str, ...]:
-    return ("predict",) if store.run["source"] == "raw" and not store.fused else ()
+    return ("predict",) if store.manifest.source == "raw" and not store.fused else ()
 
 
 STAGES = (

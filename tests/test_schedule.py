@@ -168,7 +168,7 @@ def test_a_bad_block_fails_alone(
         check(found)
     toy_run.behave(out)
     assert counts(run_steps(out, steps, workers=2, serial=serial, show=QUIET))["b"] == (8, 0, 0)
-    assert status.notes(out, steps[0]) == {}
+    assert status.notes(Store.open(out).files, steps[0]) == {}
     assert capfd.readouterr() == ("", "")
 
 
@@ -212,8 +212,8 @@ def test_the_records_say_what_is_done(tmp_path: Path) -> None:
     out = toy_run.folder(tmp_path)
     store, step = Store.open(out), toy_run.step("a")
     check(run_steps(out, [step], workers=2, show=QUIET))
-    store.record_path("a", (0, 0, 1)).unlink()
-    other = store.record_path("a", (1, 0, 1))
+    store.files.remove(store.record_name("a", (0, 0, 1)))
+    other = out / store.record_name("a", (1, 0, 1))
     other.write_text(other.read_text().replace("abc", "xyz"))
     assert len(status.records(store, step)) == 6
     check(run_steps(out, [step], workers=2, show=QUIET))
@@ -314,7 +314,7 @@ def test_a_signal_stops_the_run(tmp_path: Path, number: int) -> None:
     run.send_signal(number)
     assert run.wait(timeout=10) == 130
     assert living(below) == []
-    assert status.notes(out, toy_run.step("a")) == {}
+    assert status.notes(Store.open(out).files, toy_run.step("a")) == {}
     _goes_on(out)
 
 

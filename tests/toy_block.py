@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def run(step: str, block: Block, store: Store) -> dict[str, int]:
     """Write the block's voxel count to a file."""
-    path = store.out / "toy.json"
+    path = store.files.local("toy.json")
     ways: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     name = f"{step}-{block.key}"
     number = _attempts(store, name)
@@ -32,7 +32,7 @@ def run(step: str, block: Block, store: Store) -> dict[str, int]:
     try:
         _misbehave(ways, name, number)
         time.sleep(ways.get("sleep", 0))
-        folder = store.out / f"toy-{step}"
+        folder = store.files.local(f"toy-{step}")
         folder.mkdir(exist_ok=True)
         (folder / block.key).write_text(f"{block.write.size}\n")
     except BaseException:
@@ -44,7 +44,7 @@ def run(step: str, block: Block, store: Store) -> dict[str, int]:
 
 def _attempts(store: Store, name: str) -> int:
     # one byte per attempt, for a count that survives the process
-    folder = store.out / "toy-attempts"
+    folder = store.files.local("toy-attempts")
     folder.mkdir(exist_ok=True)
     with (folder / name).open("ab") as file:
         file.write(b".")
@@ -72,5 +72,5 @@ def _misbehave(ways: dict[str, Any], name: str, number: int) -> None:
 def _log(store: Store, name: str, begun: float, how: str) -> None:
     step, key = name.split("-")
     line = f"{step} {key} {begun:.4f} {time.monotonic():.4f} {os.getpid()} {how}\n"
-    with (store.out / "toy.log").open("a") as file:
+    with store.files.local("toy.log").open("a") as file:
         file.write(line)

@@ -10,33 +10,40 @@ import pickle
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cadseg import config
+from in_memory import of_affinities
+
+from cadseg.blocks import Roi, zyx
 from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.execution.schedule import run_steps
+from cadseg.storage.files import LocalFiles
+from cadseg.workers import manifest
+from cadseg.workers.manifest import Origin
 from cadseg.workers.process import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def folder(
     out: Path,
     *,
     shape: tuple[int, int, int] = (20, 20, 20),
-    roi: object = None,
+    roi: Sequence[Sequence[int]] | None = None,
     block: tuple[int, int, int] = (10, 10, 10),
     stages: tuple[str, ...] = ("toy",),
     **ways: object,
 ) -> Path:
     """A run folder in `out`, with blocks of `block` voxels, that behaves in these `ways`."""
     out.mkdir(parents=True, exist_ok=True)
-    tree = config.load("ssem").model_dump(mode="json")
-    run = {
-        "volume": "nowhere",
-        "shape": shape,
-        "roi": roi or [[0, n] for n in shape],
-        "config": tree | {"block_shape": block},
-        "stages": {stage: {"identity": "abc"} for stage in stages},
-    }
-    (out / "run.json").write_text(json.dumps(run))
+    sets = [f"block_shape={list(block)}"]
+    begin, end = zip(*(roi or ((0, n) for n in shape)), strict=True)
+    domain = Roi(zyx(begin), zyx(end))
+    made = of_affinities(shape, domain, sets)
+    origins = {stage: Origin(identity="abc", inputs={}) for stage in stages}
+    made = made.model_copy(update={"stages": origins})
+    manifest.write(LocalFiles(out), made)
     behave(out, **ways)
     return out
 

@@ -71,7 +71,9 @@ def _predict(
 
 def _predictor(store: Store) -> Predictor:
     """The network, loaded once per process."""
-    return _loaded(store.run["weights"], store.run["device"], store.config.predict.threads)
+    network = store.manifest.network
+    assert network is not None, "a run from affinities predicts none"
+    return _loaded(network.weights, network.device, store.config.predict.threads)
 
 
 @functools.cache

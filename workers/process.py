@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cadseg.workers.store import Store
-
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cadseg.blocks import Zyx
+    from cadseg.workers.store import Store
 
 
 @dataclass(frozen=True)
@@ -37,9 +33,8 @@ class Step:
     after: tuple[str, ...] = ()
 
 
-def process(out: Path, step: Step, cell: Zyx) -> None:
+def process(store: Store, step: Step, cell: Zyx) -> None:
     """Compute the block of `step` at `cell` and write its done-record; skip it if it is there."""
-    store = _store(out)
     if store.record(step.name, step.stage, cell) is not None:
         return
     started = time.monotonic()
@@ -47,8 +42,3 @@ def process(out: Path, step: Step, cell: Zyx) -> None:
     block = store.grid.block(step.level, cell, step.halo)
     counts = importlib.import_module(step.work).run(block, store)
     store.write_record(step.name, step.stage, block, counts, started)
-
-
-@functools.cache
-def _store(out: Path) -> Store:
-    return Store.open(out)

@@ -32,7 +32,7 @@ def request_options(raw: bool) -> Callable[[F], F]:
             return function(request=request, **given)
 
         options = [
-            click.option("--out", type=click.Path(path_type=Path), help="Folder of the run."),
+            click.option("--out", help="Folder of the run."),
             click.option("--config", metavar="NAME_OR_FILE", help="ssem, fibsem, or a YAML file."),
             click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Change a key."),
             click.option("--roi", metavar="Z0:Z1,Y0:Y1,X0:X1", help="Part of the volume, voxels."),

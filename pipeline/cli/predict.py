@@ -11,8 +11,8 @@ from cadseg.pipeline.cli.options import how_options, request_options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cadseg.pipeline.prepare import Source
     from cadseg.pipeline.run import How
+    from cadseg.workers.manifest import Source
 
 
 @click.command("predict")
@@ -31,8 +31,8 @@ def run(volume: str, source: Source, request: dict[str, Any], how: Callable[[], 
 
     job = prepare(volume, source=source, **request)
     for stage in job.redo:
-        for path in leavings(job, stage):
-            click.echo(f"deleting {path}", err=True)
+        for name in leavings(job, stage):
+            click.echo(f"deleting {job.out}/{name}", err=True)
     report = execute(job, how())
     for warning in report.warnings:
         click.echo(f"Warning: {warning}", err=True)

@@ -22,7 +22,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("relabel")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out")
 @click.option("--threshold", type=float, help="Affinity, 0..1.")
 @click.option("--min-voxels", type=int, help="Smaller segments join their best neighbour.")
 @click.option("--sweep", metavar="LOW:HIGH:STEP", help="Only score these thresholds.")
@@ -31,7 +31,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--table", metavar="FILE.csv", type=FILE, help="Of a sweep: write its scores.")
 @how_options
 def command(
-    out: Path,
+    out: str,
     threshold: float | None,
     min_voxels: int | None,
     sweep: str | None,
@@ -59,7 +59,7 @@ def command(
         _sweep(out, thresholds(sweep), ground_truth, min_voxels, plot, table)
 
 
-def _relabel(out: Path, threshold: float | None, min_voxels: int | None, how: How) -> None:
+def _relabel(out: str, threshold: float | None, min_voxels: int | None, how: How) -> None:
     from cadseg.pipeline.run import relabel
 
     report = relabel(out, threshold, how, min_voxels=min_voxels)
@@ -69,7 +69,7 @@ def _relabel(out: Path, threshold: float | None, min_voxels: int | None, how: Ho
 
 
 def _sweep(
-    out: Path,
+    out: str,
     at: list[float],
     truth: str,
     min_voxels: int | None,

@@ -19,9 +19,9 @@ from cadseg.workers.process import Step, process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from cadseg.blocks import Zyx
+    from cadseg.workers.store import Store
 
 SLOWER = 20  # times the slowest block so far: a block that takes longer is stuck
 LEAST = 600.0  # seconds that every block may take
@@ -51,37 +51,38 @@ class Pace:
 
 
 def attempt(
-    out: Path, step: Step, cell: Zyx, *, retries: int, limit: float | None, log: Path
+    store: Store, step: Step, cell: Zyx, *, retries: int, limit: float | None, log: str
 ) -> None:
     """Try the block of `step` at `cell`; raises what it raises.
 
     Args:
-        out: the run's folder.
+        store: the run.
         step: what to compute.
         cell: where.
         retries: attempts after the first; one more raises `ExhaustedError`.
         limit: seconds after which the kernel ends this process; None for no limit.
-        log: gets the traceback of an error, relative to `out`.
+        log: name of the file that gets the traceback of an error.
     """
-    note = status.read_note(out, step, cell)
+    files = store.files
+    note = status.read_note(files, step, cell)
     number = int(note["attempt"]) + 1 if note else 1
     if number > retries + 1:
         raise ExhaustedError(f"{step.name} block {cell} failed {retries + 1} times")
-    status.write_note(out, step, cell, attempt=number, log=log)
+    status.write_note(files, step, cell, attempt=number, log=log)
     try:
         with _alarm(limit):
-            process(out, step, cell)
+            process(store, step, cell)
     except (Exception, SystemExit) as error:
         where = f"{step.name} block {'.'.join(map(str, cell))}, attempt {number}"
-        with (out / log).open("a", encoding="utf-8") as file:
+        with files.local(log).open("a", encoding="utf-8") as file:
             file.write(f"{time.ctime()} {where} failed:\n{traceback.format_exc()}\n")
         line = f"{type(error).__name__}: {error}".splitlines()[0]
-        status.write_note(out, step, cell, attempt=number, log=log, error=line)
+        status.write_note(files, step, cell, attempt=number, log=log, error=line)
         raise
     except BaseException:  # stopped from outside: this attempt was none
-        status.clear_notes(out, step, [cell])
+        status.clear_notes(files, step, [cell])
         raise
-    status.clear_notes(out, step, [cell])
+    status.clear_notes(files, step, [cell])
 
 
 @contextlib.contextmanager

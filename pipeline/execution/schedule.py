@@ -38,6 +38,7 @@ from cadseg.pipeline.execution.watch import (
     outcome,
     stoppable,
 )
+from cadseg.storage.files import resolved
 from cadseg.workers.preload import preload
 from cadseg.workers.store import Store
 
@@ -58,7 +59,7 @@ NEVER = 30 * 86_400.0  # daisy's own time limit; ours is in `attempt`
 class Job:
     """What the server process is told."""
 
-    out: Path
+    out: str
     steps: Sequence[Step]
     done: Mapping[str, frozenset[Zyx]]
     paces: Mapping[str, Pace]
@@ -70,7 +71,7 @@ class Job:
 
 
 def run_steps(
-    out: Path,
+    out: str | Path,
     steps: Sequence[Step],
     *,
     workers: int,
@@ -84,21 +85,20 @@ def run_steps(
     """Compute every block of `steps` that is not done yet.
 
     Args:
-        out: the run's folder.
+        out: where the run lies.
         steps: in any order; `Step.after` may name steps that are not among them.
         workers: processes that compute at the same time.
         serial: compute in this process, one block after the other.
         retries: how often a failed block is tried again.
         timeout: seconds that a block may take; None for a limit from the blocks measured so far.
-        tracking: a folder on a local disk for daisy's tracking; None for ``OUT/tracking``.
+        tracking: a folder on a local disk for daisy's tracking; None for the run's own.
         show: told about the progress.
         order: seed that shuffles the blocks of a serial run; None for the plan's order.
     """
-    out = out.absolute()
-    store = Store.open(out)
+    store = Store.open(resolved(out))
     found = {step.name: status.records(store, step, prune=True) for step in steps}
     for step in steps:
-        status.clear_notes(out, step)
+        status.clear_notes(store.files, step)
     todo = unfinished(store.grid, steps, found)
     watch = Watch(store, todo, {name: set(cells) for name, cells in found.items()}, show, workers)
     with stoppable(at_once=serial) as stop, contextlib.ExitStack() as stack:
@@ -107,17 +107,17 @@ def run_steps(
             run_serial(store, todo, watch, retries=retries, order=order)
         elif todo:
             job = Job(
-                out=out,
+                out=store.files.url,
                 steps=todo,
                 done={step.name: frozenset(found[step.name]) for step in todo},
                 paces={step.name: _pace(found[step.name].values()) for step in todo},
                 workers=workers,
                 retries=retries,
                 timeout=timeout,
-                tracking=base_of(out, tracking),
+                tracking=base_of(store.files, tracking),
                 parent=os.getpid(),
             )
-            _run_apart(job, watch, stop)
+            _run_apart(job, store.files.local("logs/scheduler.log"), watch, stop)
     return {step.name: outcome(store, step) for step in steps}
 
 
@@ -128,9 +128,7 @@ def _pace(records: Iterable[Mapping[str, Any]]) -> Pace:
     return pace
 
 
-def _run_apart(job: Job, watch: Watch, stop: Sequence[int]) -> None:
-    log = job.out / "logs" / "scheduler.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+def _run_apart(job: Job, log: Path, watch: Watch, stop: Sequence[int]) -> None:
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     with log.open("ab") as sink:
         server = subprocess.Popen(
@@ -236,7 +234,7 @@ def _task(store: Store, job: Job, step: Step, nursery: Nursery | None) -> Any:
 class Worker:
     """What a worker process does: blocks of one step, until there are no more."""
 
-    out: Path
+    out: str
     step: Step
     retries: int
     timeout: float | None
@@ -249,14 +247,14 @@ class Worker:
         Args:
             leave: ends this process, cleanly, from any thread.
         """
-        log = self._log()
+        store = Store.open(self.out)
+        log = self._log(store)
         daisy = _daisy()
         client = daisy.v2.Client()
         daisy.logging.set_log_level("CRITICAL")  # errors are logged by `attempt`, once
-        daisy.logging.set_log_basedir(self.out / "logs")
+        daisy.logging.set_log_basedir(store.files.local(log).parent)
         daisy.logging.set_log_mode("file")
         patience = Patience(self.patience, leave)
-        grid = Store.open(self.out).grid
         connected = True
         while connected:
             connected = False  # so it stays where the error below is none of a block
@@ -266,20 +264,20 @@ class Worker:
                         return
                     connected = True
                     with patience.waiting(False):
-                        self._try(grid, block.write_roi.begin, log)
+                        self._try(store, block.write_roi.begin, log)
 
-    def _try(self, grid: Grid, begin: Iterable[int], log: Path) -> None:
-        shape = grid.cell_shape(self.step.level)
+    def _try(self, store: Store, begin: Iterable[int], log: str) -> None:
+        shape = store.grid.cell_shape(self.step.level)
         cell = zyx(b // n for b, n in zip(begin, shape, strict=True))
-        voxels = grid.block(self.step.level, cell).write.size
+        voxels = store.grid.block(self.step.level, cell).write.size
         limit = self.timeout or self.pace.limit(voxels)
         started = time.monotonic()
-        attempt(self.out, self.step, cell, retries=self.retries, limit=limit, log=log)
+        attempt(store, self.step, cell, retries=self.retries, limit=limit, log=log)
         self.pace.measure(time.monotonic() - started, voxels)
 
-    def _log(self) -> Path:
-        log = Path("logs") / f"{self.step.name}-{os.getpid()}.log"
-        sink = os.open(self.out / log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    def _log(self, store: Store) -> str:
+        log = f"logs/{self.step.name}-{os.getpid()}.log"
+        sink = os.open(store.files.local(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
         return log

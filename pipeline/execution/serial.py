@@ -7,12 +7,10 @@ import itertools
 import random
 from dataclasses import replace
 from graphlib import TopologicalSorter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cadseg.blocks import Grid, Zyx, zyx
 from cadseg.pipeline.execution.attempt import attempt
-from cadseg.workers import process
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from cadseg.workers.process import Step
     from cadseg.workers.store import Store
 
-LOG = Path("logs/serial.log")
+LOG = "logs/serial.log"
 
 
 def unfinished(
@@ -72,7 +70,6 @@ def run_serial(
         retries: how often a failed block is tried again.
         order: seed that shuffles the blocks; None for the order of the steps and the grid.
     """
-    process._store.cache_clear()  # an earlier run in this process may have had another run.json
     done = watch.done
     todo = [
         (step, cell)
@@ -109,6 +106,6 @@ def run_serial(
 def _tried(store: Store, step: Step, cell: Zyx, retries: int) -> bool:
     for _ in range(retries + 1):
         with contextlib.suppress(Exception):
-            attempt(store.out, step, cell, retries=retries, limit=None, log=LOG)
+            attempt(store, step, cell, retries=retries, limit=None, log=LOG)
             return True
     return False

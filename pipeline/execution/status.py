@@ -1,4 +1,4 @@
-"""How far a run is: read from its folder alone, whether or not anything runs there now.
+"""How far a run is: read from its files alone, whether or not anything runs there now.
 
 A block is *done* when its record is there and carries the identity that its stage has now. While a
 block is computed, and after it failed, a note lies in ``OUT/logs/attempts/<step>/<cell>.json``:
@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from cadseg.blocks import Zyx, zyx
-from cadseg.storage import tables
-from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
+    from cadseg.storage.files import Files
     from cadseg.workers.process import Step
+    from cadseg.workers.store import Store
 
 SHOWN = 5  # errors per step
+ATTEMPTS = "logs/attempts"
 
 Note = dict[str, Any]
 
@@ -70,16 +71,15 @@ class StepStatus:
     failures: list[Failure] = field(default_factory=list)
 
 
-def status(out: Path, steps: Sequence[Step]) -> list[StepStatus]:
-    """How far each of `steps` is in the run folder `out`."""
-    store = Store.open(out)
+def status(store: Store, steps: Sequence[Step]) -> list[StepStatus]:
+    """How far each of `steps` of a run is."""
     return [_status(store, step) for step in steps]
 
 
 def _status(store: Store, step: Step) -> StepStatus:
     done = records(store, step)
     total = store.grid.count(step.level)
-    noted = {cell: note for cell, note in notes(store.out, step).items() if cell not in done}
+    noted = {cell: note for cell, note in notes(store.files, step).items() if cell not in done}
     tried = {cell: note for cell, note in noted.items() if note["error"] or not _alive(note)}
     running = len(noted) - len(tried)
     voxels = sum(record["voxels"] for record in done.values())
@@ -100,7 +100,7 @@ def _status(store: Store, step: Step) -> StepStatus:
         running=running,
         voxels_per_second=voxels / seconds if seconds else 0.0,
         seconds_left=todo * seconds / voxels / max(1, running) if voxels else None,
-        failures=[failure(store.out, cell, tried[cell]) for cell in latest[:SHOWN]],
+        failures=[failure(store.files, cell, tried[cell]) for cell in latest[:SHOWN]],
     )
 
 
@@ -115,24 +115,20 @@ def records(store: Store, step: Step, *, prune: bool = False) -> dict[Zyx, dict[
     """The done-records of `step`; with `prune`, files that are none (any more) are removed."""
     begin, end = store.grid.span(step.level)
     found = {}
-    for cell in listed(store.record_path(step.name, (0, 0, 0)).parent):
+    for cell in listed(store.files, f"records/{step.name}"):
         if not all(b <= c < e for b, c, e in zip(begin, cell, end, strict=True)):
             continue
         record = store.record(step.name, step.stage, cell)
         if record is not None:
             found[cell] = record
         elif prune:
-            store.record_path(step.name, cell).unlink(missing_ok=True)
+            store.files.remove(store.record_name(step.name, cell))
     return found
 
 
-def listed(folder: Path) -> Iterator[Zyx]:
-    """The cells that have a file ``z.y.x.json`` in `folder`."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return
-    for name in names:
+def listed(files: Files, folder: str) -> Iterator[Zyx]:
+    """The cells that have an object ``z.y.x.json`` in `folder`."""
+    for name in files.list(folder):
         stem, _, suffix = name.rpartition(".")
         parts = stem.split(".")
         if suffix == "json" and len(parts) == 3 and all(part.isdigit() for part in parts):
@@ -142,55 +138,55 @@ def listed(folder: Path) -> Iterator[Zyx]:
 # notes ---------------------------------------------------------------------------------------
 
 
-def note_path(out: Path, step: Step, cell: Zyx) -> Path:
-    """Where the note on an unfinished block lies."""
-    return out / "logs" / "attempts" / step.name / f"{'.'.join(map(str, cell))}.json"
+def note_name(step: Step, cell: Zyx) -> str:
+    """Name of the note on an unfinished block."""
+    return f"{ATTEMPTS}/{step.name}/{'.'.join(map(str, cell))}.json"
 
 
-def read_note(out: Path, step: Step, cell: Zyx) -> Note | None:
+def read_note(files: Files, step: Step, cell: Zyx) -> Note | None:
     """The note on an unfinished block, if there is one."""
     try:
-        note = json.loads(note_path(out, step, cell).read_text("utf-8"))
+        note = json.loads(files.read(note_name(step, cell)))
     except (FileNotFoundError, ValueError):
         return None
     return dict(note)
 
 
 def write_note(
-    out: Path, step: Step, cell: Zyx, *, attempt: int, log: Path, error: str | None = None
+    files: Files, step: Step, cell: Zyx, *, attempt: int, log: str, error: str | None = None
 ) -> None:
     """Note that this process tries a block, or how it failed."""
     note = {
         "attempt": attempt,
         "error": error,
-        "log": str(log),
+        "log": log,
         "pid": os.getpid(),
         "host": os.uname().nodename,
         "started": time.time(),
     }
-    tables.replace(note_path(out, step, cell), json.dumps(note).encode())
+    files.write(note_name(step, cell), json.dumps(note).encode())
 
 
-def clear_notes(out: Path, step: Step, cells: Collection[Zyx] | None = None) -> None:
+def clear_notes(files: Files, step: Step, cells: Collection[Zyx] | None = None) -> None:
     """Forget the attempts at `cells`, or at all blocks of `step`."""
-    for cell in list(listed(out / "logs" / "attempts" / step.name)) if cells is None else cells:
-        note_path(out, step, cell).unlink(missing_ok=True)
+    for cell in listed(files, f"{ATTEMPTS}/{step.name}") if cells is None else cells:
+        files.remove(note_name(step, cell))
 
 
-def notes(out: Path, step: Step) -> dict[Zyx, Note]:
+def notes(files: Files, step: Step) -> dict[Zyx, Note]:
     """All notes of `step`."""
     found = {}
-    for cell in listed(out / "logs" / "attempts" / step.name):
-        note = read_note(out, step, cell)
+    for cell in listed(files, f"{ATTEMPTS}/{step.name}"):
+        note = read_note(files, step, cell)
         if note is not None:
             found[cell] = note
     return found
 
 
-def failure(out: Path, cell: Zyx, note: Note) -> Failure:
+def failure(files: Files, cell: Zyx, note: Note) -> Failure:
     """What a note says about a block that failed."""
     silent = (
         "the worker process died silently: killed, out of memory, over its time, or a full disk"
     )
     error = note["error"] or silent
-    return Failure(cell, str(error), out / str(note["log"]))
+    return Failure(cell, str(error), files.local(note["log"]))

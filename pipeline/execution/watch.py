@@ -68,9 +68,9 @@ class StepOutcome:
 def outcome(store: Store, step: Step) -> StepOutcome:
     """What became of `step`, by its records."""
     done = status.records(store, step)
-    notes = status.notes(store.out, step)
+    notes = status.notes(store.files, step)
     failures = [
-        status.failure(store.out, cell, note)
+        status.failure(store.files, cell, note)
         for cell, note in sorted(notes.items())
         if cell not in done
     ]
@@ -135,16 +135,16 @@ class Watch:
         """Count in all blocks that got done since the last look."""
         for step in self._steps:
             if len(self.done[step.name]) < self._store.grid.count(step.level):
-                folder = self._store.record_path(step.name, (0, 0, 0)).parent
-                for cell in set(status.listed(folder)) - self.done[step.name]:
+                cells = status.listed(self._store.files, f"records/{step.name}")
+                for cell in set(cells) - self.done[step.name]:
                     self.finished(step, cell)
 
     def forget(self) -> None:
         """Forget the attempts that were going on when the run was ended: they did not fail."""
         for step in self._steps:
-            notes = status.notes(self._store.out, step).items()
+            notes = status.notes(self._store.files, step).items()
             ended = [cell for cell, note in notes if note["error"] is None]
-            status.clear_notes(self._store.out, step, ended)
+            status.clear_notes(self._store.files, step, ended)
 
     def hopeless(self) -> bool:
         """Whether there is a step of which the first attempts of this run all failed."""
@@ -155,7 +155,7 @@ class Watch:
         todo = self._store.grid.count(step.level) - before
         if len(self.done[step.name]) > before or todo <= self._enough:
             return False
-        notes = status.notes(self._store.out, step).values()
+        notes = status.notes(self._store.files, step).values()
         failed = sum(int(note["attempt"]) - (note["error"] is None) for note in notes)
         return failed >= self._enough
 

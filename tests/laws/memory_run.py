@@ -25,8 +25,9 @@ def peak() -> int:
 
 def compute(out: Path, step: Step) -> None:
     """All blocks of a step."""
-    for cell in Store.open(out).grid.cells(step.level):
-        process(out, step, cell)
+    store = Store.open(out)
+    for cell in store.grid.cells(step.level):
+        process(store, step, cell)
 
 
 def in_child(out: Path, step: Step) -> tuple[int, int]:

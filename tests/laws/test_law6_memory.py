@@ -17,10 +17,11 @@ from scipy import ndimage
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.pipeline.plan import plan
 from cadseg.pipeline.prepare import Job, prepare
-from cadseg.pipeline.run import _create_arrays
-from cadseg.storage import group, tables, volume
+from cadseg.pipeline.run import create_arrays
+from cadseg.storage import group, outputs
+from cadseg.storage.files import LocalFiles
 from cadseg.storage.scratch import Workspace
-from cadseg.workers.store import RUN_FILE
+from cadseg.workers import manifest
 
 Array = np.ndarray[Any, Any]
 Peaks = dict[str, list[int]]
@@ -45,8 +46,8 @@ def affinities(shape: Zyx) -> Array:
 def prepared(folder: Path, blocks: int) -> Job:
     """A run of `blocks` blocks per axis, of which nothing is computed."""
     shape = zyx(blocks * n for n in BLOCK)
-    output = volume.create_output(
-        folder, "affinities", lead=(3,), shape=shape, dtype="uint8", shard=shape
+    output = outputs.create_output(
+        LocalFiles(folder), "affinities", lead=(3,), shape=shape, dtype="uint8", shard=shape
     )
     output.write(Roi((0, 0, 0), shape), affinities(shape))
     changes = ("volume.voxel_size=[40, 4, 4]", f"block_shape={list(BLOCK)}")
@@ -58,9 +59,9 @@ def prepared(folder: Path, blocks: int) -> Job:
         out=folder / "out",
         overrides=(*changes, *short),
     )
-    group.ensure_group(job.out)
-    tables.replace(job.out / RUN_FILE, json.dumps(job.run).encode())
-    _create_arrays(job)
+    group.ensure_group(job.store.files)
+    manifest.write(job.store.files, job.store.manifest)
+    create_arrays(job.store)
     return job
 
 
