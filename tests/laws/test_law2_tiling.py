@@ -167,7 +167,7 @@ def test_keeping_affinities_changes_nothing(
             config="ssem",
             overrides=[*real.SETS, *sets, f"predict.keep_affinities={keep}"],
         )
-        outs.append(report.out)
+        outs.append(Path(report.out))
     kept, fused = (
         {name: data for name, data in real.contents(out).items() if not name.startswith(ONLY)}
         for out in outs
