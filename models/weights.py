@@ -13,7 +13,6 @@ imported; reading them is limited to tensors and plain values.
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import warnings
 from importlib import resources
@@ -30,6 +29,7 @@ from cadseg.config import Strict
 from cadseg.errors import WeightsError
 from cadseg.models.student import Student, StudentConfig
 from cadseg.models.teacher import Teacher, TeacherConfig
+from cadseg.storage.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -72,12 +72,7 @@ def save(path: Path, network: Network, card: str = "") -> None:
     """Write `network` to `path`, whole or not at all; `card` is free text about it."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _kept(network).items()}
     metadata = {_ENTRY: Header(config=network.config, card=card).model_dump_json()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(safetensors_bytes(tensors, metadata=metadata))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, safetensors_bytes(tensors, metadata=metadata))
 
 
 def load(path: Path) -> Student:

@@ -20,7 +20,8 @@ from cadseg.blocks import Roi, zyx
 from cadseg.evaluation.metrics import Scores, evaluate
 from cadseg.evaluation.render import overlay
 from cadseg.pipeline import run
-from cadseg.storage import volume
+from cadseg.storage import outputs, volume
+from cadseg.storage.files import open_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,7 @@ class Demo:
 
     volume: Path
     truth: Path
-    out: Path
+    out: str
     picture: Path
     scores: Scores
 
@@ -60,7 +61,7 @@ def demo(folder: Path, small: bool = False, execution: run.Execution | None = No
         overrides=[f"block_shape={list(BLOCK)}", f"predict.tile={list(BLOCK[1:])}"],
     )
     assert report.segmentation is not None
-    found = volume.open_volume(str(report.segmentation))
+    found = volume.open_volume(report.segmentation)
     everything = Roi((0, 0, 0), found.extent)
     depth = found.extent[0]
     picture = folder / "segmented.png"
@@ -71,7 +72,7 @@ def demo(folder: Path, small: bool = False, execution: run.Execution | None = No
         truth=inputs / "labels",
         out=report.out,
         picture=picture,
-        scores=evaluate(str(report.segmentation), str(inputs / "labels")),
+        scores=evaluate(report.segmentation, str(inputs / "labels")),
     )
 
 
@@ -85,9 +86,10 @@ def _shipped(inputs: Path, small: bool) -> tuple[Array, Array]:
         box = Roi((0, 0, 0), shape)
         raw, labels = (file[name][box.slices()] for name in ("raw", "labels"))
         z_nm, y_nm, x_nm = (float(nm) for nm in file["raw"].attrs["voxel_size"])
+    files = open_files(inputs)
     for name, data in (("raw", raw), ("labels", labels)):
-        made = volume.create_output(
-            inputs,
+        made = outputs.create_output(
+            files,
             name,
             shape=shape,
             dtype=str(data.dtype),

@@ -1,4 +1,4 @@
-"""What each stage of a run is computed from: kept in ``run.json``, compared when a run goes on.
+"""What each stage of a run is computed from: kept in its manifest, compared when a run goes on.
 
 A stage's *inputs* are plain data, key by key: config keys, the package's version, and for the
 stage that reads it, the volume's fingerprint. Its *identity* is a hash of its inputs and of the
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from cadseg import __version__
 from cadseg.errors import IdentityError
 from cadseg.pipeline.stages import stages_of
-from cadseg.workers.store import RUN_FILE, Store
+from cadseg.workers import manifest as manifests
+from cadseg.workers.manifest import Manifest, Origin
+from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cadseg.pipeline.stages import Stage
 
 Json = dict[str, Any]
@@ -33,7 +33,7 @@ def identities(
     config: Mapping[str, Any],
     extra: Mapping[str, Json],
     above: str = "",
-) -> dict[str, Json]:
+) -> dict[str, Origin]:
     """Inputs and identity of each stage.
 
     Args:
@@ -48,7 +48,7 @@ def identities(
         inputs |= {"version": __version__, **extra.get(stage.name, {})}
         text = json.dumps([above, inputs], sort_keys=True)
         above = hashlib.sha256(text.encode()).hexdigest()
-        found[stage.name] = {"identity": above, "inputs": _flat(inputs)}
+        found[stage.name] = Origin(identity=above, inputs=_flat(inputs))
     return found
 
 
@@ -62,25 +62,26 @@ def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def redone(out: Path, store: Store, *, restart: bool) -> tuple[Stage, ...]:
-    """Stages of an earlier run in `out` that have to be redone: only if the user says so.
+def redone(store: Store, *, restart: bool) -> tuple[Stage, ...]:
+    """Stages of an earlier run where `store` will be that have to be redone: only if told so.
 
     Raises:
         IdentityError: there are such stages, and `restart` was not asked for.
+        OutputError: the manifest of the earlier run cannot be read.
     """
-    if not (out / RUN_FILE).is_file():
+    out, was = store.files.url, manifests.read(store.files)
+    if was is None:
         return ()
-    was = json.loads((out / RUN_FILE).read_text("utf-8"))
     stages = stages_of(store)
-    if was["source"] != store.run["source"]:
-        raise IdentityError(f"output {out}: holds a run from {was['source']}; choose another --out")
+    if was.source != store.manifest.source:
+        raise IdentityError(f"output {out}: holds a run from {was.source}; choose another --out")
     for place, stage in enumerate(stages):
-        old = was["stages"].get(stage.name)
-        if old is None or old["identity"] == store.identity(stage.name):
+        old = was.stages.get(stage.name)
+        if old is None or old.identity == store.identity(stage.name):
             continue
-        below = tuple(s for s in stages[place:] if any(_steps_done(out, s, store, was)))
+        below = tuple(s for s in stages[place:] if any(_steps_done(s, store, was)))
         if below and not restart:
-            keys = changes(old["inputs"], store.run["stages"][stage.name]["inputs"])
+            keys = changes(old.inputs, store.manifest.stages[stage.name].inputs)
             raise IdentityError(
                 f"output {out}: its stage {stage.name} was computed with other inputs: "
                 f"{'; '.join(keys)}; go back to those, choose another --out, or add --restart to "
@@ -90,10 +91,11 @@ def redone(out: Path, store: Store, *, restart: bool) -> tuple[Stage, ...]:
     return ()
 
 
-def _steps_done(out: Path, stage: Stage, store: Store, was: Mapping[str, Any]) -> list[str]:
-    """Steps of a stage that have any record."""
-    steps = {step.name for run in (store, Store(out, was)) for step in stage.steps(run)}
-    return [step for step in steps if any((out / "records" / step).glob("*.json"))]
+def _steps_done(stage: Stage, store: Store, was: Manifest) -> list[str]:
+    """Steps of a stage, in this run or as it was, that have any record."""
+    runs = (store, Store(store.files, was))
+    steps = {step.name for run in runs for step in stage.steps(run)}
+    return [step for step in steps if store.files.list(f"records/{step}")]
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:

@@ -14,7 +14,6 @@ kinds of steps say lies above these, and above one block of 8 x 32 x 32 voxels.
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,8 +23,6 @@ from cadseg.workers.estimates import EDGES
 from cadseg.workers.step import Work
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cadseg.pipeline.prepare import PreparedRun
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
@@ -74,7 +71,7 @@ class Plan:
     """A run.
 
     Attributes:
-        out: its folder.
+        out: where it lies.
         workers: processes that compute at the same time.
         steps: in their order.
         disk: bytes of the folder at the end, estimated from measured compression.
@@ -84,12 +81,12 @@ class Plan:
         ram: bytes of memory that this machine has.
     """
 
-    out: Path
+    out: str
     workers: int
     steps: tuple[StepPlan, ...]
     disk: int
     disk_limit: int
-    disk_free: int
+    disk_free: float
     files: int
     ram: int
 
@@ -117,9 +114,6 @@ def plan(prepared: PreparedRun, workers: int = 1) -> Plan:
     store = prepared.store
     steps = steps_of(store, prepared.until)
     planned = tuple(_step_plan(store, step) for step in steps)
-    there = next(
-        p for p in (prepared.out.absolute(), *prepared.out.absolute().parents) if p.exists()
-    )
     records = RECORD_BYTES * sum(step.blocks for step in planned)
     voxels = store.grid.domain.size if any(step.stage == "edges" for step in steps) else 0
     return Plan(
@@ -130,7 +124,7 @@ def plan(prepared: PreparedRun, workers: int = 1) -> Plan:
         disk_limit=sum(step.written for step in planned)
         + round(EDGES * TABLE_BYTES * voxels)
         + records,
-        disk_free=shutil.disk_usage(there).free,
+        disk_free=store.files.room(),
         files=sum(step.files for step in planned),
         ram=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
     )

@@ -1,27 +1,28 @@
 """Before a run: everything that can be wrong is found here, and nothing is written.
 
-`prepare` turns what a user asks for into a `PreparedRun`: the content of ``run.json``, and what of
-an earlier run in the same folder would have to go. Each problem is one sentence.
+`prepare` turns what a user asks for into a `PreparedRun`: the run's manifest, and what of an
+earlier run in the same place would have to go. Each problem is one sentence.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cadseg import __version__
 from cadseg import config as configs
-from cadseg.blocks import Roi, zyx
+from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.config import Config
 from cadseg.errors import ConfigError, OutputError, VolumeError
 from cadseg.models.tiles import STRIDE
 from cadseg.pipeline.identity import identities, redone
 from cadseg.pipeline.stages import Stage, stages_of
 from cadseg.storage import group, inputs, volume
+from cadseg.storage.files import open_files, resolved
+from cadseg.workers.manifest import Manifest, NetworkOrigin, Source
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from cadseg.storage.volume import Volume
 
-Source = Literal["raw", "affinities"]
 Json = dict[str, Any]
 
 ANISOTROPIC = 2.0
@@ -41,28 +41,26 @@ class PreparedRun:
     """A run that may start.
 
     Attributes:
-        out: its folder.
-        run: what its ``run.json`` will hold.
-        redo: stages of an earlier run in that folder whose results have to go.
+        store: the run, as it will be.
+        redo: stages of an earlier run in the same place whose results have to go.
         until: the last stage to run.
     """
 
-    out: Path
-    run: Json
+    store: Store
     redo: tuple[Stage, ...]
     until: str | None
 
     @property
-    def store(self) -> Store:
-        """The run's folder, as it will be."""
-        return Store(self.out, self.run)
+    def out(self) -> str:
+        """Where the run lies."""
+        return self.store.files.url
 
 
 def prepare(
     url: str,
     *,
     source: Source = "raw",
-    out: Path | None = None,
+    out: str | Path | None = None,
     config: str | Config | None = None,
     overrides: Sequence[str] = (),
     until: str | None = None,
@@ -73,7 +71,7 @@ def prepare(
     Args:
         url: of raw grey values, or of affinities.
         source: which of the two.
-        out: the run's folder; None for a sibling of the volume.
+        out: where the run lies; None for a sibling of the volume.
         config: itself, its name or file; None for the one that fits the voxels' shape.
         overrides: ``key=value`` changes to it.
         until: the last stage to run; None for all.
@@ -84,48 +82,49 @@ def prepare(
     """
     array = volume.open_volume(url)
     chosen = _config(array, config, overrides)
-    run = _run_of(array, url, source, chosen)
-    folder = out or default_out(url)
-    _check_out(folder)
-    store = Store(folder, run)
+    manifest = _manifest(array, url, source, chosen)
+    files = open_files(out or default_out(url))
+    files.room()
+    group.check_free(files)
+    store = Store(files, manifest)
     if until is not None and until not in (stage.name for stage in stages_of(store)):
         names = ", ".join(stage.name for stage in stages_of(store))
         raise ConfigError(f"--until {until}: there is no such stage; accepted are {names}")
-    run["stages"] = identities(stages_of(store), run["config"], _extra(array, store))
-    redo = redone(folder, store, restart=restart)
-    return PreparedRun(folder, run, redo, until)
+    tree = chosen.model_dump(mode="json")
+    stages = identities(stages_of(store), tree, _extra(array, store))
+    store = Store(files, manifest.model_copy(update={"stages": stages}))
+    return PreparedRun(store, redone(store, restart=restart), until)
 
 
 def recut(
     store: Store, threshold: float | None = None, min_voxels: int | None = None
 ) -> PreparedRun:
     """The run in `store`, with its merge tree cut by other numbers; None keeps what it has."""
-    tree = store.config.model_dump(mode="json")
+    manifest, tree = store.manifest, store.config.model_dump(mode="json")
     changes = {"threshold": threshold, "min_voxels": min_voxels}
     tree["segment"] |= {key: value for key, value in changes.items() if value is not None}
-    config = configs.from_tree(tree, str(store.out))
-    last, above = stages_of(store)[-1], stages_of(store)[-2].name
-    known = store.run["stages"]
-    run: Json = {**store.run, "config": config.model_dump(mode="json")}
-    extra = {last.name: _geometry(run)}
-    run["stages"] = known | identities((last,), run["config"], extra, store.identity(above))
-    version = known[above]["inputs"]["version"]
+    config = configs.from_tree(tree, store.files.url)
+    last, above = stages_of(store)[-1], manifest.stages[stages_of(store)[-2].name]
+    cut = identities((last,), tree, {last.name: _geometry(manifest)}, above.identity)
+    version = above.inputs["version"]
     if version != __version__:
         raise OutputError(
-            f"output {store.out}: was computed by cadseg {version}, this is {__version__}; relabel "
-            "it with that version, or run it again with this one"
+            f"output {store.files.url}: was computed by cadseg {version}, this is {__version__}; "
+            "relabel it with that version, or run it again with this one"
         )
-    changed = known[last.name]["identity"] != run["stages"][last.name]["identity"]
-    return PreparedRun(store.out, run, (last,) if changed else (), None)
+    update = {"config": config, "stages": manifest.stages | cut}
+    changed = manifest.stages[last.name].identity != cut[last.name].identity
+    other = Store(store.files, manifest.model_copy(update=update))
+    return PreparedRun(other, (last,) if changed else (), None)
 
 
-def default_out(url: str) -> Path:
+def default_out(url: str) -> str:
     """Where a run of the volume at `url` goes: beside it, or here if it is remote."""
     path = Path(url.rsplit("://", 1)[-1].rstrip("/"))
     roots = [p for p in (path, *path.parents) if p.suffix in (".zarr", ".n5")]
     top = roots[-1] if roots else path
     name = f"{top.name.removesuffix('.zarr')}.cadseg.zarr"
-    return Path(name) if "://" in url else top.with_name(name)
+    return name if "://" in url else str(top.with_name(name))
 
 
 def _config(array: Volume, asked: str | Config | None, overrides: Sequence[str]) -> Config:
@@ -143,9 +142,8 @@ def _config(array: Volume, asked: str | Config | None, overrides: Sequence[str])
         chosen = configs.load("fibsem", overrides)
     tree = chosen.model_dump()
     tree["volume"]["voxel_size"] = tuple(float(n) for n in size)
-    mask = chosen.volume.mask
-    if mask is not None and "://" not in mask:
-        tree["volume"]["mask"] = str(Path(mask).resolve())  # workers may start elsewhere
+    if chosen.volume.mask is not None:
+        tree["volume"]["mask"] = resolved(chosen.volume.mask)  # workers may start elsewhere
     chosen = configs.from_tree(tree, "of the run")
     _check_config(chosen)
     return chosen
@@ -161,8 +159,8 @@ def _check_config(config: Config) -> None:
             )
 
 
-def _run_of(array: Volume, url: str, source: Source, config: Config) -> Json:
-    """The content of ``run.json``, but for the stages."""
+def _manifest(array: Volume, url: str, source: Source, config: Config) -> Manifest:
+    """What the run is, but for its stages."""
     if source == "raw":
         inputs.check_raw(array, config)
     else:
@@ -170,36 +168,37 @@ def _run_of(array: Volume, url: str, source: Source, config: Config) -> Json:
     if config.volume.mask is not None:
         inputs.check_mask(volume.open_volume(config.volume.mask), array)
     roi = _domain(array, config)
-    size = np.array(config.volume.voxel_size)
-    run: Json = {
-        "cadseg": __version__,
-        "source": source,
-        "volume": url if "://" in url else str(Path(url).resolve()),
-        "shape": list(array.extent),
-        "roi": [list(pair) for pair in zip(roi.begin, roi.end, strict=True)],
-        "voxel_size_nm": [float(n) for n in size],
-        "offset_nm": list(array.offset_nm),
-        "affinity_dtype": "uint8",
-        "pyramid": _pyramid(size, config.segment.pyramid_levels),
-        "config": config.model_dump(mode="json"),
-    }
-    if source == "raw":
-        run |= _network(config)
-    return run
+    size = config.volume.voxel_size
+    assert size is not None, "a config without the voxel size that holds"
+    z, y, x = zip(roi.begin, roi.end, strict=True)
+    return Manifest(
+        schema=1,
+        cadseg=__version__,
+        source=source,
+        volume=resolved(url),
+        shape=array.extent,
+        roi=(z, y, x),
+        voxel_size_nm=size,
+        offset_nm=array.offset_nm,
+        pyramid=_pyramid(np.array(size), config.segment.pyramid_levels),
+        config=config,
+        network=_network(config) if source == "raw" else None,
+        stages={},
+    )
 
 
-def _network(config: Config) -> Json:
+def _network(config: Config) -> NetworkOrigin:
     """Which weights, by content, on which kind of device."""
     from cadseg.models import weights
     from cadseg.models.predict import device_kind  # torch takes seconds to import
 
     path = weights.find(config.predict.weights)
     weights.load(path)
-    return {
-        "weights": str(path.resolve()),
-        "weights_sha256": weights.sha256(path),
-        "device": device_kind(config.predict.device),
-    }
+    return NetworkOrigin(
+        weights=str(path.resolve()),
+        weights_sha256=weights.sha256(path),
+        device=device_kind(config.predict.device),
+    )
 
 
 def _domain(array: Volume, config: Config) -> Roi:
@@ -218,38 +217,28 @@ def _domain(array: Volume, config: Config) -> Roi:
     return roi
 
 
-def _pyramid(voxel_size: np.ndarray[Any, Any], levels: int) -> list[list[int]]:
+def _pyramid(voxel_size: np.ndarray[Any, Any], levels: int) -> tuple[Zyx, ...]:
     """Factors per level: every step halves the axes along which voxels are not yet the longest."""
-    factors = [[1, 1, 1]]
+    factors = [zyx((1, 1, 1))]
     for _ in range(levels):
         size = voxel_size * factors[-1]
         halves = size * 2 <= max(size.max(), 2 * size.min()) * 1.001
-        factors.append([f * (2 if h else 1) for f, h in zip(factors[-1], halves, strict=True)])
-    return factors
+        factors.append(zyx(f * (2 if h else 1) for f, h in zip(factors[-1], halves, strict=True)))
+    return tuple(factors)
 
 
 def _extra(array: Volume, store: Store) -> Mapping[str, Json]:
     """Inputs of single stages beyond the config."""
-    extra: dict[str, Json] = {"fragments": {}, "segment": _geometry(store.run)}
+    extra: dict[str, Json] = {"fragments": {}, "segment": _geometry(store.manifest)}
     first = stages_of(store)[0].name
     extra[first] = extra.get(first, {}) | {"volume": array.fingerprint()}
-    if store.run["source"] == "raw":
-        extra[first] |= {key: store.run[key] for key in ("weights_sha256", "device")}
+    if store.manifest.network is not None:
+        extra[first] |= store.manifest.network.model_dump(exclude={"weights"})
     if store.mask is not None:
         extra["fragments"]["mask"] = store.mask.fingerprint()
     return extra
 
 
-def _geometry(run: Mapping[str, Any]) -> Json:
+def _geometry(manifest: Manifest) -> Json:
     """What the segmentation's pyramid is made from."""
-    return {key: run[key] for key in ("voxel_size_nm", "pyramid")}
-
-
-def _check_out(out: Path) -> None:
-    """Refuse a folder that is not ours, or that cannot be written."""
-    group.check_free(out)
-    there = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
-    if not there.is_dir():
-        raise OutputError(f"output {out}: {there} is no folder; choose another with --out")
-    if not os.access(there, os.W_OK) or os.statvfs(there).f_flag & os.ST_RDONLY:
-        raise OutputError(f"output {out}: {there} is not writable; choose another with --out")
+    return manifest.model_dump(mode="json", include={"voxel_size_nm", "pyramid"})

@@ -55,7 +55,7 @@ def steps_of(store: Store, until: str | None = None) -> list[Step]:
 def stages_of(store: Store) -> tuple[Stage, ...]:
     """The stages of a run: without `predict` where it starts from affinities, or keeps none."""
     stages = STAGES
-    if store.run["source"] == "affinities" or store.fused:
+    if store.manifest.source == "affinities" or store.fused:
         stages = {name: stage for name, stage in STAGES.items() if name != "predict"}
     if store.fused:
         reads = STAGES["predict"].reads + STAGES["fragments"].reads
@@ -71,7 +71,7 @@ def _fragments(store: Store) -> list[Step]:
     config, top = store.config.fragments, store.grid.top
     reach = heights.halo(config.distance_clip, config.sigma) + climb.REACH
     halo = (reach if config.dimensions == 3 else 0, reach, reach)
-    predicted = store.run["source"] == "raw" and not store.fused
+    predicted = store.manifest.source == "raw" and not store.fused
     steps = [_step("climb", "fragments", halo=halo, after=("predict",) if predicted else ())]
     steps += _chain("resolve_up", "fragments", range(1, top + 1), before="climb")
     steps += _chain("resolve_down", "fragments", range(top - 1, 0, -1), before=steps[-1].name)

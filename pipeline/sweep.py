@@ -22,7 +22,7 @@ from cadseg.evaluation.metrics import compared
 from cadseg.pipeline import plot as figure
 from cadseg.pipeline.prepare import recut
 from cadseg.pipeline.run import with_tree
-from cadseg.storage import tables
+from cadseg.storage.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ MERGES = tuple(field.name for field in fields(Merges))
 
 
 def sweep(
-    out: Path,
+    out: str | Path,
     thresholds: Sequence[float],
     truth: str,
     *,
@@ -42,10 +42,10 @@ def sweep(
     plot: Path | None = None,
     table: Path | None = None,
 ) -> list[Point]:
-    """Scores at all `thresholds`, lowest first, of the run in the folder `out`.
+    """Scores at all `thresholds`, lowest first, of the run at `out`.
 
     Args:
-        out: folder of a run whose merge tree is finished.
+        out: of a run whose merge tree is finished.
         thresholds: affinities, 0..1.
         truth: as in `evaluate`.
         min_voxels: as in `relabel`.
@@ -60,15 +60,15 @@ def sweep(
     for threshold in thresholds:
         store = recut(store, threshold, min_voxels).store
     _check(plot, table)
-    counts = compared(str(out / "fragments"), truth, store.grid.domain)
+    counts = compared(f"{store.files.url}/fragments", truth, store.grid.domain)
     small = store.config.segment.min_voxels
     points = curve(_tree(store), counts, thresholds, dtype=store.affinity_dtype, min_voxels=small)
     if table is not None:
         lines = [",".join(map(str, row)) for row in (SCORES, *(p.row for p in points))]
-        tables.replace(table, "".join(f"{line}\n" for line in lines).encode())
+        write_whole(table, "".join(f"{line}\n" for line in lines).encode())
     if plot is not None:
         rows = np.array([point.row for point in points])
-        tables.replace(plot, figure.png(rows, SCORES, points.index(best(points))))
+        write_whole(plot, figure.png(rows, SCORES, points.index(best(points))))
     return points
 
 

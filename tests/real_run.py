@@ -129,8 +129,9 @@ def student(path: Path, raw: Array) -> Path:
     return path
 
 
-def contents(out: Path) -> dict[str, object]:
+def contents(out: str | Path) -> dict[str, object]:
     """All that a run has made: files by name, records without the time that they took."""
+    out = Path(out)
     found: dict[str, object] = {}
     for name in DATA:
         for path in sorted((out / name).rglob("*")):
@@ -143,7 +144,7 @@ def contents(out: Path) -> dict[str, object]:
     return found
 
 
-def differing(out: Path, other: Path) -> list[str]:
+def differing(out: str | Path, other: str | Path) -> list[str]:
     """Names of what differs between two runs."""
     one, two = contents(out), contents(other)
     return sorted(name for name in {*one, *two} if one.get(name) != two.get(name))
@@ -154,7 +155,8 @@ def records(out: Path) -> int:
     return sum(1 for _ in (out / "records").rglob("[!.]*.json"))
 
 
-def times(out: Path) -> dict[str, int]:
+def times(out: str | Path) -> dict[str, int]:
     """When each record was written."""
+    out = Path(out)
     paths = (out / "records").rglob("*.json")
     return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in paths}

@@ -108,7 +108,7 @@ def test_a_notebook_can_do_the_same(affs: Path, tmp_path: Path) -> None:
     roi, size = "volume.roi=[[1, 6], [3, 40], [0, 48]]", "volume.voxel_size=[30, 5, 5]"
     changes = [*sets, roi, size, "segment.threshold=0.6"]
     report = run.segment(str(affs), execution, out=other, config="ssem", overrides=changes)
-    assert report.segmentation == other / "segmentation" / "0"
+    assert report.segmentation == str(other / "segmentation" / "0")
     assert real.differing(out, other) == []
     said = real.cadseg("relabel", out, "--threshold=0.7", "--serial")
     assert said.out == f"{out / 'segmentation' / '0'}\n"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cadseg.graph.cluster_graph import Graph, from_edges, joined, joined_columns
 from cadseg.graph.edges import Edges
 from cadseg.storage import tables
+from cadseg.storage.files import LocalFiles
 
 Array = np.ndarray[Any, Any]
 FEW = settings(max_examples=40, deadline=None)
@@ -103,10 +104,11 @@ def test_rows_of_merged_clusters_pass_through_a_join() -> None:
 
 def test_a_graph_is_stored_and_read_back(tmp_path: Any) -> None:
     """Rows to tables, to files, and back is the identity, types included."""
+    files = LocalFiles(tmp_path)
     rows, bins = histograms().tables()
     for name, table in (("rows", rows), ("bins", bins)):
-        tables.write(tmp_path / f"{name}.parquet", table)
-    stored = tables.read(tmp_path / "rows.parquet") | tables.read(tmp_path / "bins.parquet")
+        tables.write(files, name, table)
+    stored = tables.read(files, "rows") | tables.read(files, "bins")
     again = joined_columns([stored.__getitem__])
     assert same(again, histograms())
     assert [getattr(again, c).dtype for c in COLUMNS] == [

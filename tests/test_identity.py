@@ -70,7 +70,7 @@ def changed(key: str, value: object) -> Json:
 def names(tree: Json, extra: Json | None = None) -> dict[str, str]:
     """The identity of every stage."""
     made = identities(tuple(STAGES.values()), tree, extra or {})
-    return {name: stage["identity"] for name, stage in made.items()}
+    return {name: stage.identity for name, stage in made.items()}
 
 
 PLAIN = names(configs.load("ssem").model_dump(mode="json"))
@@ -112,7 +112,7 @@ def test_stages_can_be_added_below() -> None:
     """The identity of the last stage is the same, whether found alone or with those above."""
     tree = configs.load("ssem").model_dump(mode="json")
     alone = identities((STAGES["segment"],), tree, {}, PLAIN["agglomerate"])
-    assert alone["segment"]["identity"] == PLAIN["segment"]
+    assert alone["segment"].identity == PLAIN["segment"]
 
 
 def test_changes_name_old_and_new() -> None:

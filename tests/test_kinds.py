@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import real_run as real
 
+from cadseg.pipeline.layout import create_arrays
 from cadseg.pipeline.prepare import prepare
-from cadseg.pipeline.run import create_arrays
 from cadseg.pipeline.stages import STAGES, steps_of
 from cadseg.storage import group, tables
+from cadseg.workers import manifest
 from cadseg.workers.arrays import ARRAYS
 from cadseg.workers.kinds import KINDS
-from cadseg.workers.store import RUN_FILE, Store
+from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,9 +65,9 @@ def witnessed(folder: Path, raw: Path, *changes: str) -> dict[str, dict[str, set
     """By kind of step, what its blocks did in a run."""
     overrides = (*real.SETS, "block_shape=[8, 32, 32]", "predict.tile=[32, 32]", *changes)
     ready = prepare(str(raw), out=folder, config="ssem", overrides=overrides)
-    group.ensure_group(ready.out)
-    tables.replace(ready.out / RUN_FILE, json.dumps(ready.run).encode())
-    create_arrays(ready)
+    group.ensure_group(ready.store.files)
+    manifest.write(ready.store.files, ready.store.manifest)
+    create_arrays(ready.store)
     store = Witness.open(ready.out)
     assert isinstance(store, Witness)
     for step in steps_of(store):

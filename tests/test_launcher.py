@@ -32,7 +32,7 @@ def test_a_killed_worker_costs_one_attempt(tmp_path: Path, launcher: str) -> Non
     """Workers of another launcher do all blocks, also where one is killed, and then they end."""
     out = toy_run.folder(tmp_path, shape=(20, 20, 10), kill=["a-1.0.0"])
     steps = [toy_run.step("a"), toy_run.step("b", "a", level=1)]
-    check(run_steps(out, steps, toy_run.quiet(workers=2, launcher=launcher)), out)
+    check(run_steps(out, steps, toy_run.quiet(workers=2, launcher=launcher)), str(out))
     tried = {path.name: path.read_text() for path in (out / "toy-attempts").iterdir()}
     assert tried == dict.fromkeys(("a-0.0.0", "a-0.1.0", "a-1.1.0", "b-0.0.0"), ".") | {
         "a-1.0.0": ".."

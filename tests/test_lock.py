@@ -1,4 +1,4 @@
-"""Laws of the claim on a run's folder, with real processes."""
+"""Laws of the lock on a run's folder, with real processes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ import psutil
 import pytest
 
 from cadseg.errors import OutputError
-from cadseg.pipeline.execution import lock as claims
-from cadseg.pipeline.execution.lock import CLAIM, LAPSE, claim
+from cadseg.pipeline.execution import lock as locks
+from cadseg.pipeline.execution.lock import LAPSE, lock
+from cadseg.storage.files import LocalFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+FIRST = "lock-1.json"
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from cadseg.errors import OutputError
-from cadseg.pipeline.execution.lock import claim
+from cadseg.pipeline.execution.lock import lock
+from cadseg.storage.files import LocalFiles
 print("ready", flush=True)
 while not Path(sys.argv[2]).exists():
     time.sleep(0.001)
 try:
-    with claim(Path(sys.argv[1])):
+    with lock(LocalFiles(sys.argv[1])):
         print("mine", flush=True)
         time.sleep(100)
 except OutputError as error:
@@ -63,88 +67,89 @@ def end(*processes: subprocess.Popen[str]) -> None:
         process.communicate()
 
 
-def test_a_claim_goes_with_the_run(tmp_path: Path) -> None:
-    """While a run goes the folder is claimed; afterwards nothing of the claim is left."""
+def test_a_lock_goes_with_the_run(tmp_path: Path) -> None:
+    """While a run goes the folder is locked; afterwards nothing of the lock is left."""
     out = tmp_path / "new" / "out"
     for _ in range(2):
-        with claim(out):
-            assert [path.name for path in out.iterdir()] == [CLAIM]
+        with lock(LocalFiles(out)):
+            assert [path.name for path in out.iterdir()] == [FIRST]
         assert list(out.iterdir()) == []
-    with pytest.raises(ZeroDivisionError), claim(out):
+    with pytest.raises(ZeroDivisionError), lock(LocalFiles(out)):
         print(1 / 0)
     assert list(out.iterdir()) == []
 
 
 def test_a_live_folder_is_refused(tmp_path: Path) -> None:
     """A second run is told who works in the folder, and the first one is not disturbed."""
-    with claim(tmp_path):
+    with lock(LocalFiles(tmp_path)):
         with pytest.raises(OutputError, match=rf"in use by pid {os.getpid()} on host "):
-            claim(tmp_path).__enter__()
-        assert (tmp_path / CLAIM).exists()
+            lock(LocalFiles(tmp_path)).__enter__()
+        assert (tmp_path / FIRST).exists()
 
 
 def test_a_killed_run_leaves_its_folder_free(tmp_path: Path) -> None:
-    """The claim of a process that was killed lapses at once, on the same host."""
+    """The lock of a process that was killed lapses at once, on the same host."""
     run = hold(tmp_path, tmp_path)
     assert [said(run), said(run)] == ["ready\n", "mine\n"]
     with pytest.raises(OutputError, match=f"pid {run.pid}"):
-        claim(tmp_path).__enter__()
-    run.kill()  # not waited for yet: a zombie holds no claim
+        lock(LocalFiles(tmp_path)).__enter__()
+    run.kill()  # not waited for yet: a zombie holds no lock
     while psutil.Process(run.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
-    with claim(tmp_path):
+    with lock(LocalFiles(tmp_path)):
         pass
     end(run)
 
 
-def test_a_number_used_again_is_no_claim(tmp_path: Path) -> None:
+def test_a_number_used_again_is_no_lock(tmp_path: Path) -> None:
     """A process that has the number of the dead one by chance does not keep the folder."""
-    with claim(tmp_path):
-        text = (tmp_path / CLAIM).read_text()
+    with lock(LocalFiles(tmp_path)):
+        text = (tmp_path / FIRST).read_text()
     found = json.loads(text)
-    (tmp_path / CLAIM).write_text(json.dumps(found | {"born": found["born"] - 60}))
-    with claim(tmp_path):
+    (tmp_path / FIRST).write_text(json.dumps(found | {"born": found["born"] - 60}))
+    with lock(LocalFiles(tmp_path)):
         pass
-    (tmp_path / CLAIM).write_text(text)
+    (tmp_path / FIRST).write_text(text)
     with pytest.raises(OutputError):
-        claim(tmp_path).__enter__()
+        lock(LocalFiles(tmp_path)).__enter__()
 
 
 @pytest.mark.parametrize("foreign", [{"host": "elsewhere"}, {"space": "pid:[1]"}])
-def test_another_host_keeps_its_claim_while_it_beats(
+def test_another_host_keeps_its_lock_while_it_beats(
     tmp_path: Path, foreign: dict[str, str]
 ) -> None:
-    """The claim of a process that we cannot see lapses when it was silent for minutes."""
-    with claim(tmp_path):
-        found = json.loads((tmp_path / CLAIM).read_text())
-    (tmp_path / CLAIM).write_text(json.dumps(found | foreign))
+    """The lock of a process that we cannot see lapses when it was silent for minutes."""
+    with lock(LocalFiles(tmp_path)):
+        found = json.loads((tmp_path / FIRST).read_text())
+    (tmp_path / FIRST).write_text(json.dumps(found | foreign))
     with pytest.raises(OutputError, match="in use by"):
-        claim(tmp_path).__enter__()
+        lock(LocalFiles(tmp_path)).__enter__()
     long_ago = time.time() - LAPSE - 5
-    os.utime(tmp_path / CLAIM, (long_ago, long_ago))
-    with claim(tmp_path):
-        assert json.loads((tmp_path / CLAIM).read_text())["pid"] == os.getpid()
+    os.utime(tmp_path / FIRST, (long_ago, long_ago))
+    with lock(LocalFiles(tmp_path)):
+        assert json.loads((tmp_path / "lock-2.json").read_text())["pid"] == os.getpid()
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_claim_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run touches its claim again and again."""
-    monkeypatch.setattr(claims, "BEAT", 0.02)
-    with claim(tmp_path):
-        os.utime(tmp_path / CLAIM, (0, 0))
+def test_a_lock_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run touches its lock again and again."""
+    monkeypatch.setattr(locks, "BEAT", 0.02)
+    with lock(LocalFiles(tmp_path)):
+        os.utime(tmp_path / FIRST, (0, 0))
         deadline = time.monotonic() + 5
-        while (tmp_path / CLAIM).stat().st_mtime < 1 and time.monotonic() < deadline:
+        while (tmp_path / FIRST).stat().st_mtime < 1 and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert (tmp_path / CLAIM).stat().st_mtime > 1
+        assert (tmp_path / FIRST).stat().st_mtime > 1
 
 
 @pytest.mark.parametrize("lapsed", [False, True])
 def test_of_two_starters_one_wins(tmp_path: Path, lapsed: bool) -> None:
-    """Runs that start at the same moment: exactly one works, also where it takes over a claim."""
+    """Runs that start at the same moment: exactly one works, also where it takes over a lock."""
     out, go = tmp_path / "out", tmp_path / "go"
     if lapsed:
-        with claim(out):
-            found = json.loads((out / CLAIM).read_text())
-        (out / CLAIM).write_text(json.dumps(found | {"born": 1.0}))
+        with lock(LocalFiles(out)):
+            found = json.loads((out / FIRST).read_text())
+        (out / FIRST).write_text(json.dumps(found | {"born": 1.0}))
     runs = [hold(out, go) for _ in range(4)]
     assert [said(run) for run in runs] == ["ready\n"] * 4
     go.touch()
@@ -155,9 +160,9 @@ def test_of_two_starters_one_wins(tmp_path: Path, lapsed: bool) -> None:
     end(*runs)
 
 
-def test_a_lapsed_claim_is_taken_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often eight starters find a lapsed claim at the same moment, one of them wins."""
-    seen = claims._alive
+def test_a_lapsed_lock_is_taken_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often eight starters find a lapsed lock at the same moment, one of them wins."""
+    seen = locks._alive
 
     def look_around(found: dict[str, Any], silent: float) -> bool:
         try:
@@ -165,12 +170,12 @@ def test_a_lapsed_claim_is_taken_over_once(tmp_path: Path, monkeypatch: pytest.M
         finally:
             time.sleep(random.random() / 100)  # the others go on between a look and what follows
 
-    monkeypatch.setattr(claims, "_alive", look_around)
-    with claim(tmp_path):
-        found = json.loads((tmp_path / CLAIM).read_text())
+    monkeypatch.setattr(locks, "_alive", look_around)
+    with lock(LocalFiles(tmp_path)):
+        found = json.loads((tmp_path / FIRST).read_text())
     lapsed = json.dumps(found | {"born": 1.0})
     for _ in range(10):
-        (tmp_path / CLAIM).write_text(lapsed)
+        (tmp_path / FIRST).write_text(lapsed)
         line = threading.Barrier(8)
         with ThreadPoolExecutor(8) as pool, ExitStack() as stack:
             results = [pool.submit(_start, tmp_path, line) for _ in range(8)]
@@ -181,6 +186,6 @@ def test_a_lapsed_claim_is_taken_over_once(tmp_path: Path, monkeypatch: pytest.M
 
 def _start(out: Path, line: threading.Barrier) -> AbstractContextManager[None]:
     line.wait()
-    mine = claim(out)
+    mine = lock(LocalFiles(out))
     mine.__enter__()
     return mine

@@ -13,7 +13,8 @@ from cadseg.pipeline.plan import plan
 from cadseg.pipeline.prepare import PreparedRun, prepare
 from cadseg.pipeline.run import Execution, execute
 from cadseg.pipeline.stages import steps_of
-from cadseg.storage import volume
+from cadseg.storage import outputs
+from cadseg.storage.files import LocalFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +25,8 @@ GIGA = 10**9
 
 def prepared_run(folder: Path, shape: Zyx, *changes: str, written: bool = False) -> PreparedRun:
     """A run on affinities of `shape`; without `written` there is not one voxel on disk."""
-    output = volume.create_output(
-        folder, "affinities", lead=(3,), shape=shape, dtype="uint8", shard=(9, 128, 128)
+    output = outputs.create_output(
+        LocalFiles(folder), "affinities", lead=(3,), shape=shape, dtype="uint8", shard=(9, 128, 128)
     )
     if written:
         rng = np.random.default_rng(0)
@@ -46,10 +47,10 @@ def test_a_plan_counts_what_a_run_then_does(tmp_path: Path) -> None:
     planned = plan(prepared)
     execute(prepared, Execution(serial=True))
     for step in planned.steps:
-        assert len(list((prepared.out / "records" / step.name).iterdir())) == step.blocks, step.name
+        assert len(list((tmp_path / "out/records" / step.name).iterdir())) == step.blocks, step.name
     kinds = ("graph/**/*.parquet", "segments/**/*.parquet", "records/*/*.json")
-    rows = sum(len(list(prepared.out.glob(kind))) for kind in kinds)
-    shards = [path for path in prepared.out.glob("**/c/**/*") if path.is_file()]
+    rows = sum(len(list((tmp_path / "out").glob(kind))) for kind in kinds)
+    shards = [path for path in (tmp_path / "out").glob("**/c/**/*") if path.is_file()]
     assert len(shards) <= planned.files - rows  # a shard of zeros is no file
     assert sum(path.stat().st_size for path in shards) < planned.disk_limit
 
@@ -58,7 +59,7 @@ def test_a_plan_writes_nothing_and_is_the_same_twice(tmp_path: Path) -> None:
     """Planning leaves no folder, and equal runs have equal plans."""
     prepared = prepared_run(tmp_path, SHAPE)
     first = plan(prepared, 3)
-    assert not prepared.out.exists()
+    assert not (tmp_path / "out").exists()
     assert replace(plan(prepared, 3), disk_free=first.disk_free) == first
     assert replace(first, workers=4) == replace(plan(prepared, 4), disk_free=first.disk_free)
 

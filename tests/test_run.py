@@ -28,7 +28,7 @@ def affs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(affs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of it, which tests only read."""
-    return real.segment(affs, tmp_path_factory.mktemp("out") / "o.zarr").out
+    return Path(real.segment(affs, tmp_path_factory.mktemp("out") / "o.zarr").out)
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_percolation_is_said(affs: Path, tmp_path: Path) -> None:
     share = "agglomerate.percolation_share=0.01"
     report = real.segment(affs, tmp_path / "o.zarr", share)
     assert "threshold" in report.warnings[0]
-    run_file = json.loads((report.out / "run.json").read_text())
+    run_file = json.loads(Path(report.out, "run.json").read_text())
     assert run_file["config"]["agglomerate"]["percolation_share"] == 0.01
 
 

@@ -7,17 +7,20 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import toy_run
 from toy_run import quiet
 
 from cadseg.pipeline.execution.driver import Execution, run_steps
-from cadseg.pipeline.execution.notes import note_path, write_note
+from cadseg.pipeline.execution.notes import note_name, write_note
 from cadseg.pipeline.execution.progress import Progress, span, speed
 from cadseg.pipeline.execution.status import status
 from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STEPS = [toy_run.step("a"), toy_run.step("b", "a", level=1)]
 
@@ -25,7 +28,7 @@ STEPS = [toy_run.step("a"), toy_run.step("b", "a", level=1)]
 def test_a_new_run_has_everything_left(tmp_path: Path) -> None:
     """Before the first block nothing is done, nothing failed, and nobody can say how long."""
     out = toy_run.folder(tmp_path)
-    one, two = status(out, STEPS)
+    one, two = status(Store.open(out), STEPS)
     assert (one.step, one.stage, one.done, one.failed, one.left, one.total) == (
         ("a", "toy", 0, 0, 8, 8)
     )
@@ -36,7 +39,7 @@ def test_blocks_add_up(tmp_path: Path) -> None:
     """Done, failed and left add up to all, and the failed ones say why and where it is logged."""
     out = toy_run.folder(tmp_path, bad=["a-1.1.1", "a-0.1.0"], shape=(20, 20, 15))
     run_steps(out, STEPS, quiet(workers=1, serial=True))
-    one, two = status(out, STEPS)
+    one, two = status(Store.open(out), STEPS)
     assert (one.done, one.failed, one.left) == (6, 2, 0)
     assert (two.done, two.failed, two.left) == (0, 0, 1)
     assert [found.cell for found in one.failures] == [(1, 1, 1), (0, 1, 0)]
@@ -44,7 +47,7 @@ def test_blocks_add_up(tmp_path: Path) -> None:
     assert "beyond help" in one.failures[0].log.read_text()
     toy_run.behave(out)
     run_steps(out, STEPS, quiet(workers=1, serial=True))
-    assert [(s.done, s.failed, s.left, s.failures) for s in status(out, STEPS)] == [
+    assert [(s.done, s.failed, s.left, s.failures) for s in status(Store.open(out), STEPS)] == [
         (8, 0, 0, []),
         (1, 0, 0, []),
     ]
@@ -57,26 +60,29 @@ def test_speed_and_time_left_follow_the_records(tmp_path: Path) -> None:
     for cell in [(0, 0, 0), (1, 0, 1)]:
         block = store.grid.block(0, cell)
         store.write_record("a", "toy", block, {}, started=time.monotonic() - 1)
-    found = status(out, STEPS)[0]
+    found = status(Store.open(out), STEPS)[0]
     assert found.voxels_per_second == pytest.approx(1000, rel=0.05)
     assert found.seconds_left == pytest.approx(6, rel=0.05)
     for cell in [(0, 1, 0), (0, 1, 1)]:
-        write_note(out, STEPS[0], cell, attempt=1, log=Path("logs/x.log"))
-    assert status(out, STEPS)[0].seconds_left == pytest.approx(3, rel=0.05)
+        write_note(Store.open(out).files, STEPS[0], cell, attempt=1, log="logs/x.log")
+    assert status(Store.open(out), STEPS)[0].seconds_left == pytest.approx(3, rel=0.05)
 
 
 def test_a_block_that_is_computed_now_did_not_fail(tmp_path: Path) -> None:
     """A block whose process lives is left, one whose process died without a word has failed."""
     out = toy_run.folder(tmp_path)
-    log = Path("logs/x.log")
-    write_note(out, STEPS[0], (0, 0, 0), attempt=1, log=log)
-    assert (status(out, STEPS)[0].failed, status(out, STEPS)[0].left) == (0, 8)
-    write_note(out, STEPS[0], (0, 0, 1), attempt=1, log=log)
-    path = note_path(out, STEPS[0], (0, 0, 1))
+    log = "logs/x.log"
+    write_note(Store.open(out).files, STEPS[0], (0, 0, 0), attempt=1, log=log)
+    assert (status(Store.open(out), STEPS)[0].failed, status(Store.open(out), STEPS)[0].left) == (
+        0,
+        8,
+    )
+    write_note(Store.open(out).files, STEPS[0], (0, 0, 1), attempt=1, log=log)
+    path = out / note_name(STEPS[0], (0, 0, 1))
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
     path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {ended.pid}'))
-    found = status(out, STEPS)[0]
+    found = status(Store.open(out), STEPS)[0]
     assert (found.failed, found.left, found.running) == (1, 7, 1)
     assert "process died" in found.failures[0].error
 
@@ -88,7 +94,7 @@ def test_foreign_files_are_no_records(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     for name in ("0.0.0.json", ".0.0.1.json.77.part", "9.9.9.json", "README", "1.0.json"):
         (folder / name).write_text("{")
-    assert status(out, STEPS)[0].done == 0
+    assert status(Store.open(out), STEPS)[0].done == 0
 
 
 def test_progress_is_a_line_per_step_without_a_terminal(

@@ -23,6 +23,7 @@ from cadseg.evaluation.curve import best
 from cadseg.pipeline import run
 from cadseg.pipeline.cli.parse import thresholds
 from cadseg.pipeline.sweep import sweep
+from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +72,7 @@ def test_a_sweep_is_relabel_and_evaluate(
     real.segment(folder / "affs.zarr", out, *changes)
     before = everything(tmp_path)
     points = sweep(out, [0.9, 0.1, 0.35, 0.6, 0.8, 0.1], truth)
-    domain = run.opened(out).grid.domain
+    domain = Store.open(out).grid.domain
     assert everything(tmp_path) == before
     assert [point.threshold for point in points] == [0.1, 0.35, 0.6, 0.8, 0.9]
     for point in points:

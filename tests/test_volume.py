@@ -20,7 +20,8 @@ from zarr.storage import FsspecStore
 from cadseg import config
 from cadseg.blocks import Grid, Roi, zyx
 from cadseg.errors import ConfigError, OutputError, VolumeError
-from cadseg.storage import group, inputs, ome, shards, volume
+from cadseg.storage import group, inputs, ome, outputs, shards, volume
+from cadseg.storage.files import LocalFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -255,8 +256,8 @@ def test_voxel_sizes_of_arrays(tmp_path: Path, attributes: dict[str, Any], expec
 def test_funlib_persistence_opens_outputs(tmp_path: Path, size: tuple[float, ...]) -> None:
     """funlib.persistence sees an output's voxel size and offset, fractions of a nm included."""
     offset = zyx(np.round([1000 * s for s in size]))
-    made = volume.create_output(
-        tmp_path / "out",
+    made = outputs.create_output(
+        LocalFiles(tmp_path / "out"),
         "affinities",
         lead=(3,),
         shape=(8, 16, 16),
@@ -275,11 +276,12 @@ def test_funlib_persistence_opens_outputs(tmp_path: Path, size: tuple[float, ...
 
 def test_the_segmentation_is_an_ome_image(tmp_path: Path) -> None:
     """The levels of a segmentation open as one image, each at its own voxel size."""
+    files = LocalFiles(tmp_path)
     for level, shape in enumerate([(8, 32, 32), (8, 16, 16)]):
-        volume.create_output(
-            tmp_path, f"segmentation/{level}", shape=shape, dtype="uint64", shard=(8, 16, 16)
+        outputs.create_output(
+            files, f"segmentation/{level}", shape=shape, dtype="uint64", shard=(8, 16, 16)
         )
-    group.write_multiscales(tmp_path, ["0", "1"], [(1, 1, 1), (1, 2, 2)], (33.3, 4.0, 4.0))
+    group.write_multiscales(files, ["0", "1"], [(1, 1, 1), (1, 2, 2)], (33.3, 4.0, 4.0))
     image = volume.open_volume(str(tmp_path / "segmentation"))
     assert (image.shape, image.voxel_size_nm) == ((8, 32, 32), (33.3, 4, 4))
     coarse = volume.open_volume(str(tmp_path / "segmentation" / "1"))
@@ -402,10 +404,13 @@ def test_there_and_back(
     grid = Grid(shape, Roi((0, 0, 0), shape), block)
     rng = np.random.default_rng(seed)
     data = rng.integers(0, 3, (*channels, *shape)).astype("uint64") * 2**40
-    made = volume.create_output(out, "a", lead=channels, shape=shape, dtype="uint64", shard=block)
+    files = LocalFiles(out)
+    made = outputs.create_output(
+        files, "a", lead=channels, shape=shape, dtype="uint64", shard=block
+    )
     for index in rng.permutation(grid.count(0)):
         cover = grid.block(0, list(grid.cells(0))[index]).cover
-        volume.open_output(out, "a").write(cover, data[(..., *cover.slices())])
+        outputs.open_output(files, "a").write(cover, data[(..., *cover.slices())])
     assert (made.read(whole(data)) == data).all()
     assert (zarr.open_array(out / "a")[:] == data).all()
     files = [p for p in (out / "a" / "c").rglob("*") if p.is_file()] if data.any() else []
@@ -414,8 +419,8 @@ def test_there_and_back(
 
 def test_a_write_replaces_one_file_and_reads_none(tmp_path: Path) -> None:
     """A shard is written over a broken one, also at the border; all 0 removes the file."""
-    made = volume.create_output(
-        tmp_path / "o", "a", shape=(9, 20, 20), dtype="u1", shard=(8, 16, 16)
+    made = outputs.create_output(
+        LocalFiles(tmp_path / "o"), "a", shape=(9, 20, 20), dtype="u1", shard=(8, 16, 16)
     )
     covers = [
         Roi(zyx(b), zyx(np.minimum(np.add(b, (8, 16, 16)), (9, 20, 20))))
@@ -438,9 +443,16 @@ def test_a_write_replaces_one_file_and_reads_none(tmp_path: Path) -> None:
     assert (made.read(covers[-1]) == 0).all()
 
 
+def made_in(folder: Path, shape: tuple[int, int, int]) -> outputs.OutputArray:
+    """An array of bytes in shards of 8 x 16 x 16 voxels."""
+    return outputs.create_output(
+        LocalFiles(folder), "a", shape=shape, dtype="uint8", shard=(8, 16, 16)
+    )
+
+
 def test_only_whole_blocks_are_written(tmp_path: Path) -> None:
     """A box that cuts a shard, or data of another type or shape, is refused."""
-    made = volume.create_output(tmp_path, "a", shape=(8, 32, 32), dtype="uint8", shard=(8, 16, 16))
+    made = made_in(tmp_path, (8, 32, 32))
     box = Roi((0, 0, 0), (8, 16, 16))
     with pytest.raises(AssertionError, match="cuts shards"):
         made.write(Roi((0, 0, 0), (8, 16, 8)), grey(8, 16, 8))
@@ -452,7 +464,7 @@ def test_only_whole_blocks_are_written(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_of_an_output_is_seen(tmp_path: Path) -> None:
     """A single damaged byte in an output's file makes reading fail, and names the file."""
-    made = volume.create_output(tmp_path, "a", shape=(8, 16, 16), dtype="uint8", shard=(8, 16, 16))
+    made = made_in(tmp_path, (8, 16, 16))
     made.write(Roi((0, 0, 0), (8, 16, 16)), grey(8, 16, 16))
     path = tmp_path / "a" / "c" / "0" / "0" / "0"
     content = bytearray(path.read_bytes())
@@ -466,23 +478,23 @@ def test_making_an_output_again_keeps_it(tmp_path: Path) -> None:
     """An array that is there is kept; one of another layout, or a foreign folder, is refused."""
     box = Roi((0, 0, 0), (8, 16, 16))
 
-    def make(out: str, dtype: str = "uint8") -> volume.OutputArray:
-        return volume.create_output(
-            tmp_path / out, "s/0", shape=box.shape, dtype=dtype, shard=box.shape
+    def make(out: str, dtype: str = "uint8") -> outputs.OutputArray:
+        return outputs.create_output(
+            LocalFiles(tmp_path / out), "s/0", shape=box.shape, dtype=dtype, shard=box.shape
         )
 
     make("o").write(box, grey(8, 16, 16))
     assert (make("o").read(box) == grey(8, 16, 16)).all()
     with pytest.raises(OutputError, match="another shape, type or block shape"):
         make("o", "uint64")
-    group.remove(tmp_path / "o", "s/0")
+    LocalFiles(tmp_path / "o").remove("s/0")
     assert (make("o", "uint64").read(box) == 0).all()
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.tex").write_text("x")
     with pytest.raises(OutputError, match="was not written by cadseg"):
         make("foreign")
-    assert not group.is_ours(tmp_path / "foreign")
-    assert group.is_ours(tmp_path / "o")
+    assert not group.is_ours(LocalFiles(tmp_path / "foreign"))
+    assert group.is_ours(LocalFiles(tmp_path / "o"))
     assert os.listdir(tmp_path / "foreign") == ["thesis.tex"]
 
 

@@ -35,7 +35,7 @@ def test_a_signal_stops_the_run(tmp_path: Path, number: int) -> None:
     run.send_signal(number)
     assert run.wait(timeout=10) == 130
     assert living(below) == []
-    assert notes(out, toy_run.step("a")) == {}
+    assert notes(Store.open(out).files, toy_run.step("a")) == {}
     _goes_on(out)
 
 
@@ -86,7 +86,7 @@ def _goes_on(out: Path) -> None:
     before = len(records(Store.open(out), toy_run.step("a")))
     assert before < 125
     toy_run.behave(out)
-    check(run_steps(out, [toy_run.step("a")], quiet(workers=2)), out)
+    check(run_steps(out, [toy_run.step("a")], quiet(workers=2)), str(out))
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_no_moment_is_bad_for_a_signal(tmp_path: Path, number: int, delay: float
     while living(below) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert living(below) == []
-    check(run_steps(out, steps, quiet(workers=2)), out)
+    check(run_steps(out, steps, quiet(workers=2)), str(out))
     assert violations(out, steps) == 0
 
 
@@ -118,7 +118,7 @@ def test_many_killed_runs_end_as_one(tmp_path: Path) -> None:
         time.sleep(delay)
         run.kill()
         run.wait()
-    check(run_steps(out, UP_AND_DOWN, quiet(workers=2)), out)
+    check(run_steps(out, UP_AND_DOWN, quiet(workers=2)), str(out))
     alone = toy_run.folder(tmp_path / "alone", **AWRY)
     check(run_steps(alone, UP_AND_DOWN, quiet(workers=1, serial=True)), alone)
     for step in UP_AND_DOWN:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def run(step: str, block: Block, store: Store) -> dict[str, int]:
     """Write the block's voxel count to a file."""
-    path = store.out / "toy.json"
+    path = store.files.local("toy.json")
     ways: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     name = f"{step}-{cell_name(block.cell)}"
     number = _attempts(store, name)
@@ -36,7 +36,7 @@ def run(step: str, block: Block, store: Store) -> dict[str, int]:
     try:
         _misbehave(ways, name, number)
         time.sleep(ways.get("sleep", 0))
-        folder = store.out / f"toy-{step}"
+        folder = store.files.local(f"toy-{step}")
         folder.mkdir(exist_ok=True)
         (folder / cell_name(block.cell)).write_text(f"{block.write.size}\n")
     except BaseException:
@@ -53,7 +53,7 @@ def cost(work: Work) -> Cost:
 
 def _attempts(store: Store, name: str) -> int:
     # one byte per attempt, for a count that survives the process
-    folder = store.out / "toy-attempts"
+    folder = store.files.local("toy-attempts")
     folder.mkdir(exist_ok=True)
     with (folder / name).open("ab") as file:
         file.write(b".")
@@ -81,5 +81,5 @@ def _misbehave(ways: dict[str, Any], name: str, number: int) -> None:
 def _log(store: Store, name: str, begun: float, how: str) -> None:
     step, key = name.split("-")
     line = f"{step} {key} {begun:.4f} {time.monotonic():.4f} {os.getpid()} {how}\n"
-    with (store.out / "toy.log").open("a") as file:
+    with store.files.local("toy.log").open("a") as file:
         file.write(line)

@@ -14,41 +14,45 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 import toy_block
 import toy_launcher
+from in_memory import of_affinities
 
-from cadseg import config
-from cadseg.blocks import cell_name
+from cadseg.blocks import Roi, cell_name, zyx
 from cadseg.pipeline.execution.driver import LAUNCHERS, Execution, run_steps
 from cadseg.pipeline.execution.progress import Progress
+from cadseg.storage.files import LocalFiles
+from cadseg.workers import manifest
+from cadseg.workers.manifest import Origin
 from cadseg.workers.step import Step, StepKind
 from cadseg.workers.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def folder(
     out: Path,
     *,
     shape: tuple[int, int, int] = (20, 20, 20),
-    roi: object = None,
+    roi: Sequence[Sequence[int]] | None = None,
     block: tuple[int, int, int] = (10, 10, 10),
     stages: tuple[str, ...] = ("toy",),
     **ways: object,
 ) -> Path:
     """A run folder in `out`, with blocks of `block` voxels, that behaves in these `ways`."""
     out.mkdir(parents=True, exist_ok=True)
-    tree = config.load("ssem").model_dump(mode="json")
-    run = {
-        "volume": "nowhere",
-        "shape": shape,
-        "roi": roi or [[0, n] for n in shape],
-        "config": tree | {"block_shape": block},
-        "stages": {stage: {"identity": "abc"} for stage in stages},
-    }
-    (out / "run.json").write_text(json.dumps(run))
+    sets = [f"block_shape={list(block)}"]
+    begin, end = zip(*(roi or ((0, n) for n in shape)), strict=True)
+    domain = Roi(zyx(begin), zyx(end))
+    made = of_affinities(shape, domain, sets)
+    origins = {stage: Origin(identity="abc", inputs={}) for stage in stages}
+    made = made.model_copy(update={"stages": origins})
+    manifest.write(LocalFiles(out), made)
     behave(out, **ways)
     return out
 
@@ -70,7 +74,7 @@ def quiet(**how: Any) -> Execution:
 
 
 # down and up the levels, with halos, on a domain that begins in the middle of cells
-AWRY: dict[str, object] = {"shape": (41, 37, 33), "roi": [[13, 41], [5, 30], [9, 33]]}
+AWRY: dict[str, Any] = {"shape": (41, 37, 33), "roi": [[13, 41], [5, 30], [9, 33]]}
 UP_AND_DOWN = [
     step("a"),
     step("b", "a", level=1, halo=(3, 3, 3)),

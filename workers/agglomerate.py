@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write the tables `merges`, `rows`, `bins` and `frozen` of the block."""
     config = store.config.agglomerate
-    space = Workspace(config.memory_gb * 1e9, store.out)
+    space = Workspace(config.memory_gb * 1e9, store.files.local(""))
     rows = _rows_of(block, store, space)
     frozen = frozen_in(block, store)
     merges, left = agglomerate(

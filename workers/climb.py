@@ -75,7 +75,7 @@ def cost(work: Work) -> Cost:
     if store.fused:
         network = predict.cost(work)
         memory, read = memory + network.memory, network.read
-    elif store.run["source"] == "affinities":
+    elif store.manifest.source == "affinities":
         memory += decoding(store)
     written = BASINS * work.voxels
     return Cost(memory=memory, read=read, written=written, shards=work.blocks)

@@ -75,7 +75,9 @@ def _predict(
 
 def _predictor(store: Store) -> Predictor:
     """The network, loaded once per process."""
-    return _loaded(store.run["weights"], store.run["device"], store.config.predict.threads)
+    network = store.manifest.network
+    assert network is not None, "a run from affinities predicts none"
+    return _loaded(network.weights, network.device, store.config.predict.threads)
 
 
 @functools.cache
@@ -117,7 +119,8 @@ def _network(store: Store) -> int:
         min(t + 2 * config.halo, -(-n // 16) * 16)
         for t, n in zip(config.tile, store.grid.shape[1:], strict=True)
     )
-    cuda = CUDA if store.run["device"] == "cuda" else 0
+    network = store.manifest.network
+    cuda = CUDA if network is not None and network.device == "cuda" else 0
     return NETWORK + cuda + PER_WINDOW * config.batch * window
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from cadseg.fragments.climb import climb as climbed
 from cadseg.graph import cluster_graph, edges
 from cadseg.models import memory
 from cadseg.storage import tables
+from cadseg.storage.files import LocalFiles
 from cadseg.workers import climb, cut, process, pyramid, segment
 
 __all__ = ["climb", "cut", "preload", "process", "pyramid", "segment"]
@@ -38,5 +38,5 @@ def preload() -> None:
         tree, _ = agglomerate(contacts, none, floor=0, half=half, median=scoring == "median")
     merge_tree.cut(tree, (none, none), threshold=0, half=half)
     with tempfile.TemporaryDirectory() as folder:  # pyarrow imports pandas, where there is one
-        tables.write(Path(folder) / "ids", {"id": found.ids})
-        tables.read(Path(folder) / "ids")
+        tables.write(LocalFiles(folder), "ids", {"id": found.ids})
+        tables.read(LocalFiles(folder), "ids")

@@ -1,9 +1,9 @@
-"""Everything a block can read and write: one run's folder, opened once per worker process.
+"""Everything a block can read and write: one run, opened once per worker process.
 
-A run's folder holds ``run.json`` (the config, the grid and the identity of each stage), a Zarr
-array per array-valued stage, Parquet tables under ``graph/``, and under ``records/`` a done-record
-per block: written after the block's data, small, with counts and a checksum. A block is done when
-its record is there and carries the identity that its stage has now.
+A run has ``run.json`` (`cadseg.workers.manifest`), a Zarr array per array-valued stage, Parquet
+tables under ``graph/``, and under ``records/`` a done-record per block: written after the block's
+data, small, with counts and a checksum. A block is done when its record is there and carries the
+identity that its stage has now.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cadseg import config as configs
 from cadseg.blocks import Block, Grid, Roi, Zyx, cell_name, zyx
-from cadseg.storage import inputs, tables, volume
+from cadseg.errors import OutputError
+from cadseg.storage import inputs, outputs, tables, volume
+from cadseg.storage.files import Files, open_files
+from cadseg.workers import manifest as manifests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,66 +29,75 @@ if TYPE_CHECKING:
 
     from cadseg.config import Config
     from cadseg.storage.tables import Table
-
-RUN_FILE = "run.json"
+    from cadseg.workers.manifest import Manifest
 
 
 @dataclass
 class Store:
-    """One run's folder.
+    """One run.
 
     Attributes:
-        out: the folder.
-        run: the content of ``run.json``.
+        files: where it lies.
+        manifest: what it is.
     """
 
-    out: Path
-    run: Mapping[str, Any]
+    files: Files
+    manifest: Manifest
     checksum: int = field(default=0, init=False)
 
     @classmethod
-    def open(cls, out: Path) -> Store:
-        """The run in folder `out`."""
-        return cls(out, json.loads((out / RUN_FILE).read_text("utf-8")))
+    def open(cls, out: str | Path) -> Store:
+        """The run at the address `out`.
 
-    @functools.cached_property
+        Raises:
+            OutputError: there is none.
+        """
+        files = open_files(out)
+        manifest = manifests.read(files)
+        if manifest is None:
+            raise OutputError(
+                f"output {out}: holds no run; accepted is the folder of an earlier run"
+            )
+        return cls(files, manifest)
+
+    @property
     def config(self) -> Config:
         """The resolved config of the run."""
-        return configs.from_tree(self.run["config"], str(self.out / RUN_FILE))
+        return self.manifest.config
 
     @functools.cached_property
     def grid(self) -> Grid:
         """The grid of blocks."""
-        roi = self.run["roi"]
-        domain = Roi(zyx(pair[0] for pair in roi), zyx(pair[1] for pair in roi))
-        return Grid(zyx(self.run["shape"]), domain, zyx(self.config.block_shape))
+        begin, end = zip(*self.manifest.roi, strict=True)
+        domain = Roi(zyx(begin), zyx(end))
+        return Grid(self.manifest.shape, domain, self.config.block_shape)
 
     def identity(self, stage: str) -> str:
         """What `stage` is computed from, as a hash."""
-        return str(self.run["stages"][stage]["identity"])
+        return self.manifest.stages[stage].identity
 
     # arrays ----------------------------------------------------------------------------------
 
     @functools.cached_property
     def raw(self) -> volume.Volume:
         """The volume that the run starts from: raw, or affinities."""
-        return volume.open_volume(self.run["volume"])
+        return volume.open_volume(self.manifest.volume)
 
     @property
     def fused(self) -> bool:
         """Whether affinities are predicted where they are needed, and not kept."""
-        return self.run["source"] == "raw" and not self.config.predict.keep_affinities
+        return self.manifest.source == "raw" and not self.config.predict.keep_affinities
 
     def read_affinities(self, roi: Roi) -> np.ndarray[Any, Any]:
         """Affinities [3, z, y, x] as integers: the run's own, or those that it starts from."""
-        if self.run["source"] == "affinities":
+        if self.manifest.source == "affinities":
             return inputs.read_affinities(self.raw, roi)
         return self.read("affinities", roi)
 
     @property
     def affinity_dtype(self) -> np.dtype[Any]:
         """The unsigned type in which affinities are counted."""
-        return np.dtype(str(self.run["affinity_dtype"]))
+        return np.dtype(np.uint8)
 
     @functools.cached_property
     def mask(self) -> volume.Volume | None:
@@ -131,53 +142,56 @@ class Store:
         written = self._array(name).write(roi, data, names)
         self.checksum = zlib.crc32(written.to_bytes(4, "little"), self.checksum)
 
-    def _array(self, name: str) -> volume.OutputArray:
+    def _array(self, name: str) -> outputs.OutputArray:
         if name not in self._arrays:
-            self._arrays[name] = volume.open_output(self.out, name)
+            self._arrays[name] = outputs.open_output(self.files, name)
         return self._arrays[name]
 
     @functools.cached_property
-    def _arrays(self) -> dict[str, volume.OutputArray]:
+    def _arrays(self) -> dict[str, outputs.OutputArray]:
         return {}
 
     def pyramid_factors(self, level: int) -> Zyx:
         """How much coarser than the volume a level of the segmentation's pyramid is, z y x."""
-        return zyx(self.run["pyramid"][level])
+        return self.manifest.pyramid[level]
 
     # tables ----------------------------------------------------------------------------------
 
-    def table_path(self, kind: str, level: int, cell: Zyx) -> Path:
-        """Where the table `kind` of one block lies."""
-        return self.table_folder(kind) / f"level-{level}" / f"{cell_name(cell)}.parquet"
+    @classmethod
+    def table_name(cls, kind: str, level: int, cell: Zyx) -> str:
+        """Name of the table `kind` of one block."""
+        return f"{cls.table_folder(kind)}/level-{level}/{cell_name(cell)}.parquet"
 
-    def table_folder(self, kind: str) -> Path:
-        """Where the table `kind` of all blocks lies: beside the arrays where users look for it."""
-        return self.out / kind if kind == "segments" else self.out / "graph" / kind
+    @staticmethod
+    def table_folder(kind: str) -> str:
+        """Folder of the table `kind` of all blocks: beside the arrays where users look for it."""
+        return kind if kind == "segments" else f"graph/{kind}"
 
     def read_table(
         self, kind: str, level: int, cell: Zyx, columns: tuple[str, ...] | None = None
     ) -> Table:
         """The table `kind` of the block at `cell` of `level`, or some of its columns."""
-        return tables.read(self.table_path(kind, level, cell), columns)
+        return tables.read(self.files, self.table_name(kind, level, cell), columns)
 
     def write_table(
         self, kind: str, block: Block, table: Mapping[str, np.ndarray[Any, Any]]
     ) -> None:
         """Write the table `kind` of `block`."""
-        tables.write(self.table_path(kind, block.level, block.cell), table)
+        tables.write(self.files, self.table_name(kind, block.level, block.cell), table)
         for column in table.values():
             self.checksum = zlib.crc32(np.ascontiguousarray(column).data, self.checksum)
 
     # records ---------------------------------------------------------------------------------
 
-    def record_path(self, step: str, cell: Zyx) -> Path:
-        """Where the done-record of one block lies."""
-        return self.out / "records" / step / f"{cell_name(cell)}.json"
+    @staticmethod
+    def record_name(step: str, cell: Zyx) -> str:
+        """Name of the done-record of one block."""
+        return f"records/{step}/{cell_name(cell)}.json"
 
     def record(self, step: str, stage: str, cell: Zyx) -> dict[str, Any] | None:
         """The done-record of a block, or None where the block is not done."""
         try:
-            record = json.loads(self.record_path(step, cell).read_text("utf-8"))
+            record = json.loads(self.files.read(self.record_name(step, cell)))
         except (FileNotFoundError, ValueError):
             return None
         return record if record.get("identity") == self.identity(stage) else None
@@ -193,4 +207,4 @@ class Store:
             "counts": dict(counts),
             "checksum": self.checksum,
         }
-        tables.replace(self.record_path(step, block.cell), json.dumps(record).encode())
+        self.files.write(self.record_name(step, block.cell), json.dumps(record).encode())

@@ -17,16 +17,16 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cadseg.blocks import Grid, Roi, Zyx, zyx
-from cadseg.errors import VolumeError
+from cadseg.errors import OutputError, VolumeError
 from cadseg.renaming import lookup
 from cadseg.storage import group
 from cadseg.storage.addresses import open_array
+from cadseg.storage.files import open_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -81,9 +81,16 @@ def evaluate(segmentation: str, truth: str, roi: Roi | None = None) -> Scores:
         VolumeError: an array cannot be opened, their shapes differ, `roi` leaves them, or all
             of the truth is 0.
     """
-    if group.is_ours(Path(segmentation)):
+    if _is_run(segmentation):
         segmentation = f"{segmentation}/{group.SEGMENTATION}"
     return scores(compared(segmentation, truth, roi))
+
+
+def _is_run(address: str) -> bool:
+    try:
+        return group.is_ours(open_files(address))
+    except OutputError:  # nothing that a run could be written to
+        return False
 
 
 def compared(segmentation: str, truth: str, roi: Roi | None = None) -> Counts:

@@ -1,18 +1,17 @@
-"""How an output array is cut into files, and the bytes of one file.
+"""How an output array is cut into objects, and the bytes of one of them.
 
-A shard is one file of a Zarr 3 array, a whole block, made of inner chunks that are compressed one
+A shard is one object of a Zarr 3 array, a whole block, made of inner chunks that are compressed one
 by one. `encode` builds a shard from its voxels alone, following Zarr's ``sharding_indexed`` codec
 (index at the end). zarr's own writer reads the old shard before it replaces all of it (3.1), which
-costs time and fails where the old file is broken. `decode` is its inverse, because a run reads its
+costs time and fails where the old shard is broken. `decode` is its inverse, because a run reads its
 own arrays several times over, and zarr takes five to nine times as long. Every inner chunk carries
-a checksum, so that a damaged file is seen when it is read.
+a checksum, so that a damaged shard is seen when it is read. Where the bytes lie is not known here.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import os
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,9 @@ from numcodecs import blosc
 from cadseg.blocks import Roi, Zyx, zyx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    Ranges = Callable[[Sequence[tuple[int, int]]], Iterator[bytes]]
 
 # Inner chunks: the smallest box that a viewer reads, near 256 kB of affinities.
 TARGET: Zyx = (16, 128, 128)
@@ -43,7 +43,7 @@ CODEC, LEVEL = "lz4", 1
 blosc.use_threads = False
 
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
-_EMPTY = np.uint64(2**64 - 1)  # index entry of an inner chunk that is all 0
+_EMPTY = 2**64 - 1  # index entry of an inner chunk that is all 0
 
 
 def inner_shape(shard: Zyx) -> Zyx:
@@ -60,7 +60,7 @@ def encode(
     shard: Sequence[int],
     names: np.ndarray[Any, Any] | None = None,
 ) -> bytes:
-    """The file of one shard whose voxels are `data`; empty where all of them are 0.
+    """The bytes of one shard whose voxels are `data`; none where all of them are 0.
 
     Args:
         data: the shard's voxels that lie in the volume; at the volume's upper border fewer than
@@ -86,48 +86,37 @@ def encode(
 
 
 def decode(
-    path: Path,
+    read: Ranges,
     box: Sequence[slice],
     out: np.ndarray[Any, Any],
     inner: Sequence[int],
     shard: Sequence[int],
 ) -> None:
-    """Put the voxels `box` of the shard at `path` into `out`; 0 where there is no file.
+    """Put the voxels `box` of one shard into `out`.
 
     Args:
-        path: the file; one that is damaged raises whatever is first seen to be wrong.
+        read: parts of the shard's bytes, by begin and length, as `Files.read_ranges`; where they
+            are damaged, whatever is first seen to be wrong is raised.
         box: in the shard, as many voxels per axis as `out` has.
         out: of the array's type.
         inner: shape of an inner chunk.
         shard: shape of a shard.
     """
     counts = [s // i for s, i in zip(shard, inner, strict=True)]
+    size = 16 * math.prod(counts) + 4
+    (tail,) = read([(-size, size)])
+    index = np.frombuffer(_checked(tail), "<u8").reshape(*counts, 2)
     spans = [range(s.start // n, -(-s.stop // n)) for s, n in zip(box, inner, strict=True)]
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        out[...] = 0
-        return
-    try:
-        size = 16 * math.prod(counts) + 4
-        tail = _checked(os.pread(file, size, os.fstat(file).st_size - size))
-        index = np.frombuffer(tail, "<u8").reshape(*counts, 2)
-        for cell in itertools.product(*spans):
-            begin = [c * n for c, n in zip(cell, inner, strict=True)]
-            source, target = [], []
-            for s, b, n in zip(box, begin, inner, strict=True):
-                low, high = max(s.start, b), min(s.stop, b + n)
-                source.append(slice(low - b, high - b))
-                target.append(slice(low - s.start, high - s.start))
-            offset, length = index[cell]
-            if offset == _EMPTY:
-                out[tuple(target)] = 0
-            else:
-                chunk = blosc.decompress(_checked(os.pread(file, int(length), int(offset))))
-                whole = np.frombuffer(chunk, out.dtype.newbyteorder("<")).reshape(inner)
-                out[tuple(target)] = whole[tuple(source)]
-    finally:
-        os.close(file)
+    cells = list(itertools.product(*spans))
+    places = [(int(offset), int(length)) for offset, length in (index[cell] for cell in cells)]
+    chunks = read([place for place in places if place[0] != _EMPTY])
+    for cell, place in zip(cells, places, strict=True):
+        source, target = _overlap(box, cell, inner)
+        if place[0] == _EMPTY:
+            out[target] = 0
+        else:
+            chunk = blosc.decompress(_checked(next(chunks)))
+            out[target] = np.frombuffer(chunk, out.dtype.newbyteorder("<")).reshape(inner)[source]
 
 
 def array_metadata(
@@ -196,6 +185,18 @@ def touched(roi: Roi, shard: Zyx) -> Iterator[tuple[Zyx, Roi]]:
 def _inner_length(length: int, target: int) -> int:
     best = max(d for d in range(1, min(length, target) + 1) if length % d == 0)
     return best if best >= min(8, target) else length
+
+
+def _overlap(
+    box: Sequence[slice], cell: Sequence[int], inner: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """What `box` has of an inner chunk: its place in the chunk, and in the box."""
+    source, target = [], []
+    for s, c, n in zip(box, cell, inner, strict=True):
+        low, high = max(s.start, c * n), min(s.stop, c * n + n)
+        source.append(slice(low - c * n, high - c * n))
+        target.append(slice(low - s.start, high - s.start))
+    return tuple(source), tuple(target)
 
 
 def _padded(part: np.ndarray[Any, Any], inner: Sequence[int]) -> np.ndarray[Any, Any]:

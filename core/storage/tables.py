@@ -6,8 +6,7 @@ the writer's, and writers sort, so that equal tables are equal files.
 
 from __future__ import annotations
 
-import contextlib
-import os
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
+
+    from cadseg.storage.files import Files
 
 Table = dict[str, np.ndarray[Any, Any]]
 
@@ -26,43 +26,55 @@ tables of 240 thousand edges, 2.3 and 2.8 MB), reading, too. Byte streams are sm
 duckdb does not read them."""
 
 
-def write(path: Path, table: Mapping[str, np.ndarray[Any, Any]]) -> int:
-    """Write `table` to `path`, whole or not at all; returns the file's size in bytes."""
-    arrow = pa.table({name: pa.array(column) for name, column in table.items()})
-    with _replacing(path) as temporary:
-        pq.write_table(
-            arrow,
-            temporary,
-            compression="zstd",
-            column_encoding=dict.fromkeys(arrow.column_names, ENCODING),
-            write_statistics=False,
-            use_dictionary=False,
-        )
-        return temporary.stat().st_size
+def write(files: Files, name: str, table: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Write `table` to the object `name`."""
+    arrow = pa.table({column: pa.array(values) for column, values in table.items()})
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        arrow,
+        sink,
+        compression="zstd",
+        column_encoding=dict.fromkeys(arrow.column_names, ENCODING),
+        write_statistics=False,
+        use_dictionary=False,
+    )
+    files.write(name, memoryview(sink.getvalue()))
 
 
-def read(path: Path, columns: tuple[str, ...] | None = None) -> Table:
-    """The table at `path`, or some columns of it, each a numpy array of the type as written."""
-    names = None if columns is None else list(columns)
-    with pq.ParquetFile(path) as file:  # pq.read_table imports pandas, for half a second
-        arrow = file.read(names, use_threads=False)
-    return {name: arrow.column(name).to_numpy() for name in arrow.column_names}
+def read(files: Files, name: str, columns: tuple[str, ...] | None = None) -> Table:
+    """The table in the object `name`, or some columns of it, which are all that is then read.
+
+    Each is a numpy array of the type as written.
+    """
+    source = pa.BufferReader(files.read(name)) if columns is None else _Object(files, name)
+    with pq.ParquetFile(source) as file:  # pq.read_table imports pandas, for half a second
+        arrow = file.read(None if columns is None else list(columns), use_threads=False)
+    return {column: arrow.column(column).to_numpy() for column in arrow.column_names}
 
 
-def replace(path: Path, data: bytes | memoryview) -> None:
-    """Put `data` at `path` by renaming a temporary file: readers see all of it or nothing."""
-    with _replacing(path) as temporary:
-        temporary.write_bytes(data)
+class _Object(io.RawIOBase):
+    """An object as a file of which pyarrow reads the parts that it needs."""
 
+    def __init__(self, files: Files, name: str) -> None:
+        self._files, self._name = files, name
+        self._size, self._place = files.size(name), 0
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Where to write what is then to stand at `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        self._place = start + offset
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        length = self._size - self._place if size < 0 else size
+        (part,) = self._files.read_ranges(self._name, [(self._place, length)])
+        self._place += len(part)
+        return part

@@ -1,13 +1,10 @@
-"""Volumes: the arrays that a run reads and writes. The only file that opens zarr.
+"""Volumes: arrays that can be read. The only file that opens zarr.
 
 A volume has the axes z, y, x, or c, z, y, x: channels first. What a user hands in is a Zarr array
 (format 2 or 3) or an OME-Zarr image (its full resolution), in a local folder or at any URL that
 fsspec opens; further leading axes of length 1 are left out. It is read exactly: a box that leaves
 the volume is our error, a missing chunk holds the fill value, a chunk that cannot be decoded is a
 `VolumeError` that names it.
-
-What a run writes lies in one Zarr 3 group, an array per stage. One shard, one file, one block: a
-write replaces whole files and reads nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +13,6 @@ import hashlib
 import itertools
 import math
 import warnings
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,10 +24,10 @@ from zarr.storage import FsspecStore, LocalStore
 
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.errors import VolumeError
-from cadseg.storage import damage, group, ome, shards, tables
+from cadseg.storage import damage, ome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from zarr.abc.store import Store
 
@@ -71,6 +67,12 @@ class Volume:
     def chunks(self) -> tuple[int, ...]:
         """Shape of what is compressed in one piece, over the same axes as `shape`."""
         return tuple(self._array.chunks[self._dropped :])
+
+    @property
+    def shards(self) -> tuple[int, ...] | None:
+        """Shape of what is stored in one piece, where that is more than a chunk."""
+        whole = self._array.shards
+        return None if whole is None else tuple(whole[self._dropped :])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -140,61 +142,6 @@ class Volume:
             yield Roi(begin, end).clipped(Roi((0, 0, 0), self.extent))
 
 
-@dataclass(frozen=True, eq=False)
-class OutputArray:
-    """An array of a run: read like any volume, written by whole shards."""
-
-    folder: Path
-    volume: Volume
-    shard: tuple[int, ...]
-
-    def read(self, roi: Roi) -> Array:
-        """Voxels of `roi`; leading axes come whole.
-
-        Raises:
-            VolumeError: a chunk cannot be decoded.
-        """
-        volume, shard = self.volume, zyx(self.shard[-3:])
-        lead = [slice(0, n) for n in volume.shape[:-3]]
-        out = np.empty((*volume.shape[:-3], *roi.shape), volume.dtype)
-        try:
-            for cell, voxels in shards.touched(roi, shard):
-                box = (*lead, *voxels.slices(zyx(c * n for c, n in zip(cell, shard, strict=True))))
-                part = out[(..., *voxels.slices(roi.begin))]
-                shards.decode(self._path(cell), box, part, volume.chunks, self.shard)
-        except Exception:  # a damaged file, in many ways: zarr's reader finds out which chunk
-            return volume.read(roi)
-        return out
-
-    def write(self, cover: Roi, data: Array, names: Array | None = None) -> int:
-        """Replace the shards that make up `cover`, each as one file; returns their checksum.
-
-        Args:
-            cover: whole shards, clipped to the volume.
-            data: all voxels of `cover`, in the array's own type; or numbers of what they are.
-            names: by number, what is written; 0 for 0.
-        """
-        checksum = 0
-        volume = self.volume
-        lead = volume.shape[:-3]
-        dtype = (data if names is None else names).dtype
-        assert dtype == volume.dtype, f"{self.folder}: {dtype} is not {volume.dtype}"
-        assert data.shape == (*lead, *cover.shape), f"{self.folder}: {data.shape} at {cover}"
-        for cell, voxels in shards.cells(cover, zyx(self.shard[-3:]), volume.extent):
-            part = data[(..., *voxels.slices(cover.begin))]
-            content = shards.encode(part, volume.chunks, self.shard, names)
-            checksum = zlib.crc32(content, checksum)
-            if content:
-                tables.replace(self._path(cell), content)
-            else:
-                self._path(cell).unlink(missing_ok=True)
-        return checksum
-
-    def _path(self, cell: Zyx) -> Path:
-        lead = len(self.shard) - 3
-        return self.folder.joinpath("c", *("0" * lead), *map(str, cell))
-
-
 def open_volume(url: str) -> Volume:
     """The array at `url`, or the full resolution of the OME-Zarr image at `url`.
 
@@ -218,53 +165,6 @@ def open_volume(url: str) -> Volume:
     if np.dtype(node.dtype).kind not in "buif":
         raise VolumeError(f"volume {url}: has the type {node.dtype}; accepted are numbers")
     return volume
-
-
-def create_output(
-    out: Path,
-    name: str,
-    *,
-    lead: tuple[int, ...] = (),
-    shape: Zyx,
-    dtype: str,
-    shard: Zyx,
-    voxel_size_nm: Size | None = None,
-    offset_nm: Size = ome.ORIGIN,
-    attributes: Mapping[str, Any] | None = None,
-) -> OutputArray:
-    """Make the array `name`, all 0, in the group `out`; keep one of the same layout that is there.
-
-    Args:
-        out: folder of the run's group.
-        name: of the array; may be nested, as in ``segmentation/0``.
-        lead: lengths of the axes before z, y, x.
-        shape: voxels along z, y, x.
-        dtype: numpy's name of the type.
-        shard: shape of the blocks that will be written, in voxels; clipped to the volume.
-        voxel_size_nm: of this array, z y x; None where it is not known.
-        offset_nm: place of the first corner in the world, z y x.
-        attributes: to store beside those that say where the array lies.
-
-    Raises:
-        OutputError: an array of another layout is there.
-    """
-    clipped = zyx(min(n, whole) for n, whole in zip(shard, shape, strict=True))
-    metadata = shards.array_metadata(
-        lead,
-        shape,
-        dtype,
-        clipped,
-        ome.array_attributes(voxel_size_nm, offset_nm, len(lead)) | dict(attributes or {}),
-    )
-    group.add_array(out, name, metadata)
-    return open_output(out, name)
-
-
-def open_output(out: Path, name: str) -> OutputArray:
-    """The array `name` of the group `out`, made by `create_output`."""
-    volume = open_volume(str(out / name))
-    assert volume._array.shards is not None, f"{out / name} is not one of ours"
-    return OutputArray(out / name, volume, tuple(volume._array.shards))
 
 
 def _node(url: str) -> zarr.Array[Any] | zarr.Group:

@@ -19,7 +19,7 @@ import torch
 
 from cadseg.errors import CadsegError, StageError
 from cadseg.models import weights
-from cadseg.storage import tables
+from cadseg.storage.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -85,7 +85,7 @@ class Checkpoints:
             networks: to save, by name.
             best: whether the first of them has the lowest VOI so far.
         """
-        tables.replace(self.folder / "config.json", self._config.encode())
+        write_whole(self.folder / "config.json", self._config.encode())
         for name, network in networks.items():
             weights.save(self.folder / f"{name}-{done:06d}{weights.SUFFIX}", network)
         if best:
@@ -93,7 +93,7 @@ class Checkpoints:
         state = {name: part.state_dict() for name, part in self.parts.items()}
         buffer = io.BytesIO()
         torch.save(state | {"step": done, "config": self._config}, buffer)
-        tables.replace(self.folder / STATE, buffer.getbuffer())
+        write_whole(self.folder / STATE, buffer.getbuffer())
         self.done = done
 
     @contextlib.contextmanager

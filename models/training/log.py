@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cadseg.errors import CadsegError
 from cadseg.evaluation.curve import SCORES
-from cadseg.storage import tables
+from cadseg.storage.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -147,7 +147,7 @@ def _start_table(path: Path, columns: Sequence[str], first: int) -> None:
     """Write a table's header, after it the existing lines up to step `first`."""
     lines = path.read_text("utf-8").splitlines()[1:] if first and path.exists() else []
     kept = [line for line in lines if int(line.partition(",")[0]) <= first]
-    tables.replace(path, "".join(f"{line}\n" for line in [",".join(columns), *kept]).encode())
+    write_whole(path, "".join(f"{line}\n" for line in [",".join(columns), *kept]).encode())
 
 
 def _rounded(value: float) -> str:

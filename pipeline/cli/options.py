@@ -18,7 +18,7 @@ F = Callable[..., Any]
 
 
 RUN = (
-    click.option("--out", type=click.Path(path_type=Path), help="Folder of the run."),
+    click.option("--out", help="Folder of the run."),
     click.option("--config", metavar="NAME_OR_FILE", help="ssem, fibsem, or a YAML file."),
     click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Change a key."),
 )

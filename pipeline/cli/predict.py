@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cadseg.pipeline.execution.driver import Execution
-    from cadseg.pipeline.prepare import Source
+    from cadseg.workers.manifest import Source
 
 
 @click.command("predict")
@@ -28,13 +28,14 @@ def run(
     volume: str, source: Source, request: dict[str, Any], execution: Callable[[], Execution]
 ) -> None:
     """Segment a volume and say where the result is."""
+    from cadseg.pipeline.layout import leavings
     from cadseg.pipeline.prepare import prepare
-    from cadseg.pipeline.run import execute, leavings
+    from cadseg.pipeline.run import execute
 
     prepared = prepare(volume, source=source, **request)
     for stage in prepared.redo:
-        for path in leavings(prepared, stage):
-            click.echo(f"deleting {path}", err=True)
+        for name in leavings(prepared, stage):
+            click.echo(f"deleting {prepared.out}/{name}", err=True)
     report = execute(prepared, execution())
     for warning in report.warnings:
         click.echo(f"Warning: {warning}", err=True)

@@ -20,7 +20,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("relabel")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out")
 @click.option("--threshold", type=float, help="Affinity, 0..1.")
 @click.option("--min-voxels", type=int, help="Smaller segments join their best neighbour.")
 @click.option("--sweep", metavar="LOW:HIGH:STEP", help="Only score these thresholds.")
@@ -29,7 +29,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--table", metavar="FILE.csv", type=FILE, help="Of a sweep: write its scores.")
 @execution_options
 def command(
-    out: Path,
+    out: str,
     threshold: float | None,
     min_voxels: int | None,
     sweep: str | None,
@@ -61,7 +61,7 @@ def command(
 
 
 def _relabel(
-    out: Path, threshold: float | None, min_voxels: int | None, execution: Execution
+    out: str, threshold: float | None, min_voxels: int | None, execution: Execution
 ) -> None:
     from cadseg.pipeline.run import relabel
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 
 @click.command("status")
-@click.argument("out", type=click.Path(path_type=Path))
-def command(out: Path) -> None:
+@click.argument("out")
+def command(out: str) -> None:
     """Show how far the run in OUT is: blocks, speed, time left, the last errors."""
     from cadseg.blocks import cell_name
     from cadseg.pipeline.execution.status import status
-    from cadseg.pipeline.run import opened
     from cadseg.pipeline.stages import steps_of
+    from cadseg.workers.store import Store
 
-    steps = status(out, steps_of(opened(out)))
+    store = Store.open(out)
+    steps = status(store, steps_of(store))
     click.echo(f"{'step':<16}{'done':>8}{'failed':>8}{'left':>8}{'Mvoxel/s':>10}  time left")
     for step in steps:
         left = "" if step.seconds_left is None else f"{step.seconds_left:.0f} s"

@@ -20,7 +20,6 @@ from cadseg.workers.process import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
@@ -53,7 +52,7 @@ class Pace:
 
 
 def attempt(
-    store: Store, step: Step, cell: Zyx, *, retries: int, limit: float | None, log: Path
+    store: Store, step: Step, cell: Zyx, *, retries: int, limit: float | None, log: str
 ) -> None:
     """Try the block of `step` at `cell`; raises what it raises.
 
@@ -63,27 +62,27 @@ def attempt(
         cell: where.
         retries: attempts after the first; one more raises `ExhaustedError`.
         limit: seconds after which the kernel ends this process; None for no limit.
-        log: gets the traceback of an error, relative to the run's folder.
+        log: name of the file that gets the traceback of an error.
     """
-    note = read_note(store.out, step, cell)
+    note = read_note(store.files, step, cell)
     number = int(note["attempt"]) + 1 if note else 1
     if number > retries + 1:
         raise ExhaustedError(f"{step.name} block {cell} failed {retries + 1} times")
-    write_note(store.out, step, cell, attempt=number, log=log)
+    write_note(store.files, step, cell, attempt=number, log=log)
     try:
         with _alarm(limit):
             process(store, step, cell)
     except (Exception, SystemExit) as error:
         where = f"{step.name} block {cell_name(cell)}, attempt {number}"
-        with (store.out / log).open("a", encoding="utf-8") as file:
+        with store.files.local(log).open("a", encoding="utf-8") as file:
             file.write(f"{time.ctime()} {where} failed:\n{traceback.format_exc()}\n")
         line = f"{type(error).__name__}: {error}".splitlines()[0]
-        write_note(store.out, step, cell, attempt=number, log=log, error=line)
+        write_note(store.files, step, cell, attempt=number, log=log, error=line)
         raise
     except BaseException:  # stopped from outside: this attempt was none
-        clear_notes(store.out, step, [cell])
+        clear_notes(store.files, step, [cell])
         raise
-    clear_notes(store.out, step, [cell])
+    clear_notes(store.files, step, [cell])
 
 
 @contextlib.contextmanager

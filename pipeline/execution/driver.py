@@ -28,6 +28,7 @@ from cadseg.pipeline.execution.serial import run_serial, unfinished
 from cadseg.pipeline.execution.server import ServerConfig, serve
 from cadseg.pipeline.execution.tracking import base_of
 from cadseg.pipeline.execution.watch import Watch, follow, stoppable
+from cadseg.storage.files import resolved
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from cadseg.blocks import Zyx
     from cadseg.pipeline.execution.launcher import Launcher
     from cadseg.pipeline.execution.watch import Show
+    from cadseg.storage.files import Files
     from cadseg.workers.step import Step
 
 LAUNCHERS: dict[str, Callable[[], Launcher]] = {"local": local}
@@ -66,21 +68,20 @@ class Execution:
 
 
 def run_steps(
-    out: Path, steps: Sequence[Step], execution: Execution, *, order: int | None = None
+    out: str | Path, steps: Sequence[Step], execution: Execution, *, order: int | None = None
 ) -> dict[str, StepOutcome]:
     """Compute every block of `steps` that is not done yet.
 
     Args:
-        out: the run's folder.
+        out: where the run lies.
         steps: in any order; `Step.after` may name steps that are not among them.
         execution: how.
         order: seed that shuffles the blocks of a serial run; None for the plan's order.
     """
-    out = out.absolute()
-    store = Store.open(out)
+    store = Store.open(resolved(out))
     found = {step.name: records(store, step, prune=True) for step in steps}
     for step in steps:
-        clear_notes(out, step)
+        clear_notes(store.files, step)
     todo = unfinished(store.grid, steps, found)
     done = {name: set(cells) for name, cells in found.items()}
     watch = Watch(store, todo, done, execution.progress, execution.workers)
@@ -89,12 +90,17 @@ def run_steps(
         if execution.serial:
             run_serial(store, todo, watch, retries=execution.retries, order=order)
         elif todo:
-            _run_apart(_config(out, todo, found, execution), watch, stop)
+            _run_apart(
+                _config(store.files, todo, found, execution),
+                store.files.local("logs/scheduler.log"),
+                watch,
+                stop,
+            )
     return {step.name: outcome(store, step) for step in steps}
 
 
 def _config(
-    out: Path,
+    files: Files,
     todo: Sequence[Step],
     found: Mapping[str, Mapping[Zyx, Mapping[str, Any]]],
     execution: Execution,
@@ -103,14 +109,14 @@ def _config(
         names = ", ".join(LAUNCHERS)
         raise ConfigError(f"launcher {execution.launcher}: there is none; accepted are {names}")
     return ServerConfig(
-        out=out,
+        out=files.url,
         steps=todo,
         done={step.name: frozenset(found[step.name]) for step in todo},
         paces={step.name: _pace(found[step.name].values()) for step in todo},
         workers=execution.workers,
         retries=execution.retries,
         timeout=execution.timeout,
-        tracking=base_of(out, execution.tracking),
+        tracking=base_of(files, execution.tracking),
         launcher=LAUNCHERS[execution.launcher],
         parent=os.getpid(),
     )
@@ -123,9 +129,7 @@ def _pace(records: Iterable[Mapping[str, Any]]) -> Pace:
     return pace
 
 
-def _run_apart(config: ServerConfig, watch: Watch, stop: Sequence[int]) -> None:
-    log = config.out / "logs" / "scheduler.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+def _run_apart(config: ServerConfig, log: Path, watch: Watch, stop: Sequence[int]) -> None:
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     with log.open("ab") as sink:
         server = subprocess.Popen(

@@ -1,17 +1,22 @@
-"""One run per folder: a second one on a live folder is refused.
+"""One run at a time: a second one where one is alive is refused.
 
-A run puts ``claim.json`` into its folder, saying who it is, touches it again and again, and removes
-it at the end. The claim of a process that was killed lapses: at once where we can see that the
-process has gone, else when nobody has touched the file for some minutes.
+A run creates a lock, ``lock-1.json``, which says who it is, renews it again and again, and removes
+it at the end. The lock of a process that was killed lapses: at once where we can see that the
+process has gone, else when nobody has renewed it for some minutes.
+
+A lapsed lock is taken over by creating the one with the next number: of all who find
+``lock-1.json`` lapsed, one creates ``lock-2.json``, since a store creates an object once. Nothing
+else is asked of the store. A run that has created its lock looks around once more, and goes back
+where another lock is alive: it had looked before that run began.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
+import re
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -22,35 +27,70 @@ from cadseg.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-CLAIM = "claim.json"
-BEAT = 10.0  # seconds between two touches
-LAPSE = 300.0  # seconds without a touch after which a claim lapses whose process we cannot see
+    from cadseg.storage.files import Files
+
+LOCK = re.compile(r"lock-(\d+)\.json")
+BEAT = 10.0  # seconds between two renewals
+LAPSE = 300.0  # seconds without one after which a lock lapses whose process we cannot see
 
 
 @contextlib.contextmanager
-def claim(out: Path) -> Iterator[None]:
-    """Own the run's folder `out`, which is made if need be.
+def lock(files: Files) -> Iterator[None]:
+    """Be the one run at `files`.
 
     Raises:
-        OutputError: another run owns it.
+        OutputError: another run is alive there.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / CLAIM
-    mine = _me()
-    with _alone(out):
-        _take(path, mine)
+    me = _me()
+    name = _taken(files, me)
     over = threading.Event()
-    beat = threading.Thread(target=_beat, args=(path, over), daemon=True)
+    beat = threading.Thread(target=_beat, args=(files, name, over), daemon=True)
     beat.start()
     try:
         yield
     finally:
         over.set()
         beat.join()
-        if _read(path) == mine:
-            path.unlink(missing_ok=True)
+        if _read(files, name) == me:  # a run that was silent for long may have lost it
+            files.remove(name)
+
+
+def _taken(files: Files, me: dict[str, Any]) -> str:
+    """Name of the lock that this run has created."""
+    lapsed = _locks(files)
+    _refuse_alive(files, lapsed)
+    number = max((int(found[1]) for name in lapsed if (found := LOCK.fullmatch(name))), default=0)
+    mine = f"lock-{number + 1}.json"
+    if not files.create(mine, json.dumps(me).encode()):
+        raise _refusal(files, _read(files, mine))
+    try:
+        _refuse_alive(files, [name for name in _locks(files) if name != mine])
+        for name in lapsed:
+            files.remove(name)
+    except BaseException:
+        files.remove(mine)
+        raise
+    return mine
+
+
+def _locks(files: Files) -> list[str]:
+    return [name for name in files.list("") if LOCK.fullmatch(name)]
+
+
+def _refuse_alive(files: Files, locks: list[str]) -> None:
+    for name in locks:
+        found = _read(files, name)
+        with contextlib.suppress(FileNotFoundError):  # removed by now
+            if _alive(found, files.age(name)):
+                raise _refusal(files, found)
+
+
+def _read(files: Files, name: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(files.read(name)))
+    except (OSError, ValueError):
+        return {}
 
 
 def _me() -> dict[str, Any]:
@@ -71,42 +111,6 @@ def _space() -> str:
         return ""
 
 
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    # of two that find a lapsed claim, one takes it over, and the other finds the new one
-    handle = os.open(out, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _take(path: Path, mine: dict[str, Any]) -> None:
-    fresh = path.with_name(f".{path.name}.{mine['token']}.part")
-    fresh.write_text(json.dumps(mine))
-    try:
-        now = fresh.stat().st_mtime  # by the clock of the file system, as the claim's
-        if path.exists():
-            found = _read(path)
-            if _alive(found, now - path.stat().st_mtime):
-                raise OutputError(_refusal(path.parent, found))
-            path.unlink()
-        os.link(fresh, path)  # fails where there is a claim: never two
-    except (FileExistsError, FileNotFoundError):
-        raise OutputError(_refusal(path.parent, _read(path))) from None
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError):
-        return {}
-
-
 def _alive(found: dict[str, Any], silent: float) -> bool:
     if (found.get("host"), found.get("space")) != (platform.node(), _space()):
         return silent < LAPSE
@@ -119,15 +123,15 @@ def _alive(found: dict[str, Any], silent: float) -> bool:
         return False
 
 
-def _refusal(out: Path, found: dict[str, Any]) -> str:
-    return (
-        f"{out} is in use by pid {found.get('pid', 'unknown')} on host "
+def _refusal(files: Files, found: dict[str, Any]) -> OutputError:
+    return OutputError(
+        f"{files.url} is in use by pid {found.get('pid', 'unknown')} on host "
         f"{found.get('host', 'unknown')}; wait until that run is over, end it, "
         "or choose another folder"
     )
 
 
-def _beat(path: Path, over: threading.Event) -> None:
+def _beat(files: Files, name: str, over: threading.Event) -> None:
     while not over.wait(BEAT):
         with contextlib.suppress(OSError):
-            os.utime(path)
+            files.renew(name)

@@ -18,15 +18,17 @@ import psutil
 
 from cadseg.blocks import Zyx, cell_name
 from cadseg.pipeline.execution.records import listed
-from cadseg.storage import tables
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
+    from cadseg.storage.files import Files
     from cadseg.workers.step import Step
 
 Note = dict[str, Any]
+
+ATTEMPTS = "logs/attempts"
 
 
 @dataclass(frozen=True)
@@ -38,58 +40,58 @@ class Failure:
     log: Path
 
 
-def note_path(out: Path, step: Step, cell: Zyx) -> Path:
-    """Where the note on an unfinished block lies."""
-    return out / "logs" / "attempts" / step.name / f"{cell_name(cell)}.json"
+def note_name(step: Step, cell: Zyx) -> str:
+    """Name of the note on an unfinished block."""
+    return f"{ATTEMPTS}/{step.name}/{cell_name(cell)}.json"
 
 
-def read_note(out: Path, step: Step, cell: Zyx) -> Note | None:
+def read_note(files: Files, step: Step, cell: Zyx) -> Note | None:
     """The note on an unfinished block, if there is one."""
     try:
-        note = json.loads(note_path(out, step, cell).read_text("utf-8"))
+        note = json.loads(files.read(note_name(step, cell)))
     except (FileNotFoundError, ValueError):
         return None
     return dict(note)
 
 
 def write_note(
-    out: Path, step: Step, cell: Zyx, *, attempt: int, log: Path, error: str | None = None
+    files: Files, step: Step, cell: Zyx, *, attempt: int, log: str, error: str | None = None
 ) -> None:
     """Note that this process tries a block, or how it failed."""
     note = {
         "attempt": attempt,
         "error": error,
-        "log": str(log),
+        "log": log,
         "pid": os.getpid(),
         "host": os.uname().nodename,
         "started": time.time(),
     }
-    tables.replace(note_path(out, step, cell), json.dumps(note).encode())
+    files.write(note_name(step, cell), json.dumps(note).encode())
 
 
-def clear_notes(out: Path, step: Step, cells: Collection[Zyx] | None = None) -> None:
+def clear_notes(files: Files, step: Step, cells: Collection[Zyx] | None = None) -> None:
     """Forget the attempts at `cells`, or at all blocks of `step`."""
-    for cell in list(listed(out / "logs" / "attempts" / step.name)) if cells is None else cells:
-        note_path(out, step, cell).unlink(missing_ok=True)
+    for cell in listed(files, f"{ATTEMPTS}/{step.name}") if cells is None else cells:
+        files.remove(note_name(step, cell))
 
 
-def notes(out: Path, step: Step) -> dict[Zyx, Note]:
+def notes(files: Files, step: Step) -> dict[Zyx, Note]:
     """All notes of `step`."""
     found = {}
-    for cell in listed(out / "logs" / "attempts" / step.name):
-        note = read_note(out, step, cell)
+    for cell in listed(files, f"{ATTEMPTS}/{step.name}"):
+        note = read_note(files, step, cell)
         if note is not None:
             found[cell] = note
     return found
 
 
-def failure(out: Path, cell: Zyx, note: Note) -> Failure:
+def failure(files: Files, cell: Zyx, note: Note) -> Failure:
     """What a note says about a block that failed."""
     silent = (
         "the worker process died silently: killed, out of memory, over its time, or a full disk"
     )
     error = note["error"] or silent
-    return Failure(cell, str(error), out / str(note["log"]))
+    return Failure(cell, str(error), files.local(note["log"]))
 
 
 def alive(note: Note) -> bool:

@@ -11,8 +11,6 @@ from cadseg.pipeline.execution.notes import Failure, failure, notes
 from cadseg.pipeline.execution.records import records
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
 
@@ -39,17 +37,17 @@ class StepOutcome:
 def outcome(store: Store, step: Step) -> StepOutcome:
     """What became of `step`, by its records."""
     done = records(store, step)
-    noted = notes(store.out, step)
+    noted = notes(store.files, step)
     failures = [
-        failure(store.out, cell, note) for cell, note in sorted(noted.items()) if cell not in done
+        failure(store.files, cell, note) for cell, note in sorted(noted.items()) if cell not in done
     ]
     total = store.grid.count(step.level)
     left = total - len(done) - len(failures)
     return StepOutcome(len(done), len(failures), left, total, failures)
 
 
-def check(outcomes: dict[str, StepOutcome], out: Path) -> None:
-    """Raise `StageError` for the first step of the run in `out` that has failed blocks."""
+def check(outcomes: dict[str, StepOutcome], out: str) -> None:
+    """Raise `StageError` for the first step of the run at `out` that has failed blocks."""
     for name, outcome in outcomes.items():
         if outcome.failed:
             first = outcome.failures[0]
@@ -62,6 +60,6 @@ def check(outcomes: dict[str, StepOutcome], out: Path) -> None:
         if outcome.left:
             raise StageError(
                 f"{name}: {outcome.left} of {outcome.total} blocks could not even leave a note; "
-                f"has the disk of {out} room, and may we write there? See {out / 'logs'}; what is "
+                f"has the disk of {out} room, and may we write there? See {out}/logs; what is "
                 "finished is kept, and the same command goes on from there"
             )

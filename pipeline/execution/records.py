@@ -6,15 +6,14 @@ by workers, read by every process of a run, and by ``cadseg status``.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from cadseg.blocks import Zyx, zyx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    from cadseg.storage.files import Files
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
 
@@ -23,24 +22,20 @@ def records(store: Store, step: Step, *, prune: bool = False) -> dict[Zyx, dict[
     """The done-records of `step`; with `prune`, files that are none (any more) are removed."""
     begin, end = store.grid.span(step.level)
     found = {}
-    for cell in listed(store.record_path(step.name, (0, 0, 0)).parent):
+    for cell in listed(store.files, f"records/{step.name}"):
         if not all(b <= c < e for b, c, e in zip(begin, cell, end, strict=True)):
             continue
         record = store.record(step.name, step.stage, cell)
         if record is not None:
             found[cell] = record
         elif prune:
-            store.record_path(step.name, cell).unlink(missing_ok=True)
+            store.files.remove(store.record_name(step.name, cell))
     return found
 
 
-def listed(folder: Path) -> Iterator[Zyx]:
-    """The cells that have a file ``z.y.x.json`` in `folder`."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return
-    for name in names:
+def listed(files: Files, folder: str) -> Iterator[Zyx]:
+    """The cells that have an object ``z.y.x.json`` in `folder`."""
+    for name in files.list(folder):
         stem, _, suffix = name.rpartition(".")
         parts = stem.split(".")
         if suffix == "json" and len(parts) == 3 and all(part.isdigit() for part in parts):

@@ -7,7 +7,6 @@ import itertools
 import random
 from dataclasses import replace
 from graphlib import TopologicalSorter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cadseg.blocks import Grid, Zyx, zyx
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
 
-LOG = Path("logs/serial.log")
+LOG = "logs/serial.log"
 
 
 def unfinished(

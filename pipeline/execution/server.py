@@ -44,7 +44,7 @@ class ServerConfig:
     """What the server is told.
 
     Attributes:
-        out: the run's folder.
+        out: where the run lies.
         steps: those with blocks to do.
         done: the blocks that are done, per step.
         paces: of the blocks that are done, per step.
@@ -56,7 +56,7 @@ class ServerConfig:
         parent: the process that started the server, and with which it ends.
     """
 
-    out: Path
+    out: str
     steps: Sequence[Step]
     done: Mapping[str, frozenset[Zyx]]
     paces: Mapping[str, Pace]

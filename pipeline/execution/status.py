@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from cadseg.pipeline.execution.notes import Failure, alive, failure, notes
 from cadseg.pipeline.execution.records import records
-from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from cadseg.workers.step import Step
+    from cadseg.workers.store import Store
 
 SHOWN = 5  # errors per step
 
@@ -48,16 +47,15 @@ class StepStatus:
     failures: list[Failure] = field(default_factory=list)
 
 
-def status(out: Path, steps: Sequence[Step]) -> list[StepStatus]:
-    """How far each of `steps` is in the run folder `out`."""
-    store = Store.open(out)
+def status(store: Store, steps: Sequence[Step]) -> list[StepStatus]:
+    """How far each of `steps` of a run is."""
     return [_status(store, step) for step in steps]
 
 
 def _status(store: Store, step: Step) -> StepStatus:
     done = records(store, step)
     total = store.grid.count(step.level)
-    noted = {cell: note for cell, note in notes(store.out, step).items() if cell not in done}
+    noted = {cell: note for cell, note in notes(store.files, step).items() if cell not in done}
     tried = {cell: note for cell, note in noted.items() if note["error"] or not alive(note)}
     running = len(noted) - len(tried)
     voxels = sum(record["voxels"] for record in done.values())
@@ -78,5 +76,5 @@ def _status(store: Store, step: Step) -> StepStatus:
         running=running,
         voxels_per_second=voxels / seconds if seconds else 0.0,
         seconds_left=todo * seconds / voxels / max(1, running) if voxels else None,
-        failures=[failure(store.out, cell, tried[cell]) for cell in latest[:SHOWN]],
+        failures=[failure(store.files, cell, tried[cell]) for cell in latest[:SHOWN]],
     )

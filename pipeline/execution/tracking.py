@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from cadseg.storage.files import Files
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
 
 Mask = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def base_of(out: Path, given: Path | None) -> Path:
-    """The folder for the run in `out`; runs may share the folder that is `given`."""
+def base_of(files: Files, given: Path | None) -> Path:
+    """The folder for a run; runs may share the folder that is `given`."""
     if given is None:
-        return out / "tracking"
-    return given.absolute() / f"cadseg-{zlib.crc32(bytes(out)):08x}"
+        return files.local("tracking")
+    return given.absolute() / f"cadseg-{zlib.crc32(files.url.encode()):08x}"
 
 
 def mask_of(grid: Grid, step: Step, cells: Iterable[Zyx]) -> Mask:

@@ -85,16 +85,16 @@ class Watch:
         """Count in all blocks that got done since the last look."""
         for step in self._steps:
             if len(self.done[step.name]) < self._store.grid.count(step.level):
-                folder = self._store.record_path(step.name, (0, 0, 0)).parent
-                for cell in set(listed(folder)) - self.done[step.name]:
+                cells = listed(self._store.files, f"records/{step.name}")
+                for cell in set(cells) - self.done[step.name]:
                     self.finished(step, cell)
 
     def forget(self) -> None:
         """Forget the attempts that were going on when the run was ended: they did not fail."""
         for step in self._steps:
-            noted = notes(self._store.out, step).items()
+            noted = notes(self._store.files, step).items()
             ended = [cell for cell, note in noted if note["error"] is None]
-            clear_notes(self._store.out, step, ended)
+            clear_notes(self._store.files, step, ended)
 
     def failing(self) -> bool:
         """Whether there is a step of which the first attempts of this run all failed."""
@@ -105,7 +105,7 @@ class Watch:
         todo = self._store.grid.count(step.level) - before
         if len(self.done[step.name]) > before or todo <= self._enough:
             return False
-        noted = notes(self._store.out, step).values()
+        noted = notes(self._store.files, step).values()
         failed = sum(int(note["attempt"]) - (note["error"] is None) for note in noted)
         return failed >= self._enough
 

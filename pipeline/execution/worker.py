@@ -13,7 +13,6 @@ import pickle
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cadseg.blocks import zyx
@@ -33,7 +32,7 @@ class Worker:
     """What a worker does.
 
     Attributes:
-        out: the run's folder.
+        out: where the run lies.
         step: whose blocks.
         retries: how often a failed block is tried again.
         timeout: seconds that a block may take; None for a limit from the blocks measured so far.
@@ -41,7 +40,7 @@ class Worker:
         patience: seconds that it waits for work.
     """
 
-    out: Path
+    out: str
     step: Step
     retries: int
     timeout: float | None
@@ -53,13 +52,13 @@ class Worker:
         import daisy.logging
         import daisy.v2
 
-        log = self._log()
+        store = Store.open(self.out)
+        log = self._log(store)
         client = daisy.v2.Client()
         daisy.logging.set_log_level("CRITICAL")  # errors are logged by `attempt`, once
-        daisy.logging.set_log_basedir(self.out / "logs")
+        daisy.logging.set_log_basedir(store.files.local(log).parent)
         daisy.logging.set_log_mode("file")
         patience = Patience(self.patience, functools.partial(os._exit, 0))
-        store = Store.open(self.out)
         connected = True
         while connected:
             connected = False  # so it stays where the error below is none of a block
@@ -71,7 +70,7 @@ class Worker:
                     with patience.waiting(False):
                         self._try(store, block.write_roi.begin, log)
 
-    def _try(self, store: Store, begin: Iterable[int], log: Path) -> None:
+    def _try(self, store: Store, begin: Iterable[int], log: str) -> None:
         shape = store.grid.cell_shape(self.step.level)
         cell = zyx(b // n for b, n in zip(begin, shape, strict=True))
         voxels = store.grid.block(self.step.level, cell).write.size
@@ -80,9 +79,9 @@ class Worker:
         attempt(store, self.step, cell, retries=self.retries, limit=limit, log=log)
         self.pace.measure(time.monotonic() - started, voxels)
 
-    def _log(self) -> Path:
-        log = Path("logs") / f"{self.step.name}-{os.getpid()}.log"
-        sink = os.open(self.out / log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    def _log(self, store: Store) -> str:
+        log = f"logs/{self.step.name}-{os.getpid()}.log"
+        sink = os.open(store.files.local(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
         return log

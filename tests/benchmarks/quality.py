@@ -17,7 +17,8 @@ from cadseg.blocks import Roi
 from cadseg.evaluation.metrics import contingency, scores
 from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.run import Execution, predict, relabel
-from cadseg.storage import volume
+from cadseg.storage import outputs, volume
+from cadseg.storage.files import LocalFiles
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "snemi3d_ac4" / "train.h5"
 THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
@@ -49,8 +50,8 @@ def _curve(folder: Path, weights: str, scoring: str, span: tuple[int, int]):  # 
     with h5py.File(DATA, "r") as file:
         raw, labels = file["raw"][:], file["labels"][slice(*span)]
     everything = Roi((0, 0, 0), raw.shape)
-    volume.create_output(
-        folder / "raw.zarr",
+    outputs.create_output(
+        LocalFiles(folder / "raw.zarr"),
         "raw",
         shape=raw.shape,
         dtype="uint8",
@@ -77,7 +78,7 @@ def _curve(folder: Path, weights: str, scoring: str, span: tuple[int, int]):  # 
     curve = {}
     for threshold in THRESHOLDS:
         relabel(report.out, threshold, execution)
-        found = volume.open_volume(str(report.out / "segmentation" / "0")).read(part)
+        found = volume.open_volume(f"{report.out}/segmentation/0").read(part)
         curve[threshold] = scores(contingency(found, labels))
     return curve
 

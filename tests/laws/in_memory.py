@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import random
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cadseg import config as configs
-from cadseg.blocks import Block, Grid, Roi, Zyx
+from cadseg.blocks import Block, Roi, Zyx
 from cadseg.graph import cluster_graph
 from cadseg.graph.edges import Edges, edges_of, pairs_inside
 from cadseg.pipeline.stages import steps_of
+from cadseg.storage.files import LocalFiles
 from cadseg.workers.climb import rim
+from cadseg.workers.manifest import Manifest
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cadseg.config import Config
     from cadseg.storage.tables import Table
 
 
@@ -34,16 +38,23 @@ class MemoryStore(Store):
         mask: np.ndarray[Any, Any] | None = None,
     ) -> None:
         shape = affinities.shape[1:]
-        self.run = {"source": "affinities", "affinity_dtype": str(affinities.dtype), "shape": shape}
+        sets = (f"block_shape={list(block_shape)}", "segment.pyramid_levels=0", *overrides)
+        self.manifest = of_affinities(shape, roi or Roi((0, 0, 0), shape), sets)
+        self.files = LocalFiles(tempfile.gettempdir())  # for arrays beyond the memory's budget
         self.affinities = affinities
         self.arrays: dict[str, np.ndarray[Any, Any]] = {}
         self.tables: dict[tuple[str, int, Zyx], Table] = {}
         self.checksum = 0
-        self.out = Path(tempfile.gettempdir())  # for arrays beyond the memory's budget
-        self.__dict__["config"] = configs.load("ssem", ("segment.pyramid_levels=0", *overrides))
-        domain = roi or Roi((0, 0, 0), shape)
-        self.__dict__["grid"] = Grid(shape, domain, block_shape)
         self.__dict__["mask"] = None if mask is None else _Array(mask)
+
+    def use(self, config: Config) -> None:
+        """From now on the run has these numbers, but for its blocks."""
+        config = config.model_copy(update={"block_shape": self.config.block_shape})
+        self.manifest = self.manifest.model_copy(update={"config": config})
+
+    @property
+    def affinity_dtype(self) -> np.dtype[Any]:
+        return self.affinities.dtype
 
     def read_affinities(self, roi: Roi) -> np.ndarray[Any, Any]:
         return self.affinities[(slice(None), *roi.slices())]
@@ -82,7 +93,7 @@ class MemoryStore(Store):
         """The segmentation of a finished run at another threshold: only the last stage again."""
         tree = self.config.model_dump()
         tree["segment"]["threshold"] = threshold
-        self.__dict__["config"] = configs.from_tree(tree, "test")
+        self.use(configs.from_tree(tree, "test"))
         first = next(step.name for step in steps_of(self) if step.stage == "segment")
         return self.run_all(first=first).arrays["segmentation/0"].copy()
 
@@ -134,6 +145,25 @@ class MemoryStore(Store):
         ]
         rows = np.concatenate(parts)
         return rows[np.lexsort(rows.T[::-1])]
+
+
+def of_affinities(shape: Zyx, roi: Roi, overrides: Sequence[str]) -> Manifest:
+    """A run that starts from affinities and has no stages yet."""
+    z, y, x = zip(roi.begin, roi.end, strict=True)
+    return Manifest(
+        schema=1,
+        cadseg="test",
+        source="affinities",
+        volume="nowhere",
+        shape=shape,
+        roi=(z, y, x),
+        voxel_size_nm=(1, 1, 1),
+        offset_nm=(0, 0, 0),
+        pyramid=((1, 1, 1),),
+        config=configs.load("ssem", overrides),
+        network=None,
+        stages={},
+    )
 
 
 class _Array:

@@ -67,7 +67,7 @@ def test_a_real_volume(
     labels = fib25_labels[:20, :110, :100]
     store = MemoryStore(affinities, block_shape=(9, 61, 37))
     config = configs.load(name, ("segment.pyramid_levels=0", *changes))
-    store.__dict__["config"] = config
+    store.use(config)
     thresholds = [0.6, 0.1, 0.35, 0.8, 0.95, 0.6]
     found = scores_at(affinities, labels, thresholds, config)
     assert found == of_a_run(store, labels, thresholds)

@@ -146,7 +146,7 @@ def real(request: pytest.FixtureRequest, fib25_affinities: Array) -> MemoryStore
 def test_cutting_a_real_volume_changes_nothing(real: MemoryStore, block_shape: Zyx) -> None:
     """A student's affinities give the same bytes in blocks of odd, even and flat shapes."""
     cut = MemoryStore(real.affinities, block_shape=block_shape)
-    cut.__dict__["config"] = real.config
+    cut.use(real.config)
     assert_same(cut.run_all(seed=sum(block_shape)).results, real.results)
 
 

@@ -14,7 +14,8 @@ from cadseg.pipeline.execution.driver import Execution, run_steps
 from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.run import segment
 from cadseg.pipeline.stages import steps_of
-from cadseg.storage import tables, volume
+from cadseg.storage import outputs, tables
+from cadseg.storage.files import LocalFiles
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
@@ -41,19 +42,21 @@ def request(out: Path, block: tuple[int, int, int] = BLOCK) -> dict[str, Any]:
 
 def results(out: Path) -> dict[str, Array]:
     """The arrays, and the merge tree."""
-    merges = [tables.read(path) for path in sorted((out / "graph" / "merges").rglob("*.parquet"))]
+    files = LocalFiles(out)
+    paths = sorted((out / "graph" / "merges").rglob("*.parquet"))
+    merges = [tables.read(files, path.relative_to(out).as_posix()) for path in paths]
     columns = [
         np.concatenate([t[c] for t in merges]) for c in ("fragment", "parent", "sum", "count")
     ]
     rows = np.stack(columns, 1)
     found = {"merges": rows[np.lexsort(rows.T[::-1])]}
     for name in ("fragments", "segmentation/0", "segmentation/1"):
-        array = volume.open_output(out, name)
+        array = outputs.open_output(files, name)
         found[name] = array.read(Roi((0, 0, 0), zyx(array.volume.extent)))
     return found
 
 
-def files(out: Path) -> dict[str, bytes]:
+def contents(out: Path) -> dict[str, bytes]:
     """All of the run's arrays and tables, byte by byte."""
     folders = ("fragments", "segmentation", "graph")
     paths = [path for f in folders for path in (out / f).rglob("*") if path.is_file()]
@@ -81,10 +84,10 @@ def test_workers_and_order_change_no_byte(tmp_path: Path, affinities: Path) -> N
     segment(url, Execution(workers=3), **request(outs[1]))
     shuffled(url, outs[2], order=7)
     segment(url, Execution(serial=True), **request(outs[3], (12, 90, 90)))
-    expected = files(outs[0])
+    expected = contents(outs[0])
     assert len(expected) > 50
     for out in outs[1:3]:
-        assert files(out) == expected
+        assert contents(out) == expected
     whole = results(outs[3])
     for name, array in results(outs[0]).items():
         np.testing.assert_array_equal(array, whole[name], name)

@@ -7,7 +7,8 @@ shape, where the halo is the network's reach.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,6 @@ import zarr
 from cadseg.models import weights
 from cadseg.pipeline import run
 from cadseg.pipeline.execution.progress import Progress
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Array = np.ndarray[Any, Any]
 Zyx = tuple[int, int, int]
@@ -165,7 +163,7 @@ def test_keeping_affinities_changes_nothing(
             config="ssem",
             overrides=[*real.SETS, *sets, f"predict.keep_affinities={keep}"],
         )
-        outs.append(report.out)
+        outs.append(Path(report.out))
     kept, fused = (
         {name: data for name, data in real.contents(out).items() if not name.startswith(ONLY)}
         for out in outs

@@ -25,7 +25,7 @@ def again(store: MemoryStore, threshold: float) -> Array:
     """The segmentation when the floor itself is the threshold: agglomerated anew."""
     tree = store.config.model_dump()
     tree["segment"]["threshold"] = tree["agglomerate"]["min_affinity"] = threshold
-    store.__dict__["config"] = configs.from_tree(tree, "test")
+    store.use(configs.from_tree(tree, "test"))
     return store.run_all(first=FIRST).arrays["segmentation/0"].copy()
 
 

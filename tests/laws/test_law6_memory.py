@@ -15,12 +15,13 @@ from in_memory import MemoryStore
 from scipy import ndimage
 
 from cadseg.blocks import Roi, Zyx, zyx
+from cadseg.pipeline.layout import create_arrays
 from cadseg.pipeline.plan import IDLE, plan
 from cadseg.pipeline.prepare import PreparedRun, prepare
-from cadseg.pipeline.run import create_arrays
-from cadseg.storage import group, tables, volume
+from cadseg.storage import group, outputs
+from cadseg.storage.files import LocalFiles
 from cadseg.storage.scratch import Workspace
-from cadseg.workers.store import RUN_FILE
+from cadseg.workers import manifest
 
 Array = np.ndarray[Any, Any]
 Peaks = dict[str, list[int]]
@@ -45,8 +46,8 @@ def affinities(shape: Zyx) -> Array:
 def prepared(folder: Path, blocks: int, *more: str, block: Zyx = BLOCK) -> PreparedRun:
     """A run of `blocks` blocks per axis, of which nothing is computed."""
     shape = zyx(blocks * n for n in block)
-    output = volume.create_output(
-        folder, "affinities", lead=(3,), shape=shape, dtype="uint8", shard=shape
+    output = outputs.create_output(
+        LocalFiles(folder), "affinities", lead=(3,), shape=shape, dtype="uint8", shard=shape
     )
     output.write(Roi((0, 0, 0), shape), affinities(shape))
     changes = ("volume.voxel_size=[40, 4, 4]", f"block_shape={list(block)}")
@@ -58,9 +59,9 @@ def prepared(folder: Path, blocks: int, *more: str, block: Zyx = BLOCK) -> Prepa
         out=folder / "out",
         overrides=(*changes, *short, *more),
     )
-    group.ensure_group(ready.out)
-    tables.replace(ready.out / RUN_FILE, json.dumps(ready.run).encode())
-    create_arrays(ready)
+    group.ensure_group(ready.store.files)
+    manifest.write(ready.store.files, ready.store.manifest)
+    create_arrays(ready.store)
     return ready
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from cadseg.blocks import Grid, Roi, Zyx, zyx
 from cadseg.models import weights
 from cadseg.models.predict import Predictor
-from cadseg.storage import volume
+from cadseg.storage import outputs
+from cadseg.storage.files import LocalFiles
 
 Array = np.ndarray[Any, Any]
 
@@ -40,8 +41,8 @@ def affinities(scratch: Path, shape: Zyx) -> Path:
         print(f"writing affinities of {name} voxels", file=sys.stderr)
         copies = _predicted(scratch)
         unfinished = folder.with_name(f"{name}.part")
-        array = volume.create_output(
-            unfinished,
+        array = outputs.create_output(
+            LocalFiles(unfinished),
             "affinities",
             lead=(3,),
             shape=shape,

@@ -9,7 +9,6 @@ affinity within the section; the watershed floods b.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mahotas
@@ -17,7 +16,8 @@ import numpy as np
 import waterz
 
 from cadseg.blocks import Roi
-from cadseg.storage import volume
+from cadseg.storage import outputs, volume
+from cadseg.storage.files import LocalFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -77,8 +77,8 @@ def main() -> None:
     affinities = read(url)
     ((_, found),) = segmentations(affinities, fragments(affinities), [THRESHOLD], scoring)
     whole = Roi((0, 0, 0), found.shape)
-    volume.create_output(
-        Path(out), "segmentation", shape=found.shape, dtype="uint64", shard=(48, 1024, 1024)
+    outputs.create_output(
+        LocalFiles(out), "segmentation", shape=found.shape, dtype="uint64", shard=(48, 1024, 1024)
     ).write(whole, found)
 
 

@@ -1,0 +1,247 @@
+"""The laws of a store of objects, for each one that there is."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cadseg.errors import OutputError
+from cadseg.storage.files import STORES, Files, open_files, resolved, write_whole
+
+# by scheme: where a store that is empty lies, below a folder of the test
+PLACES = {"": "{folder}/new/out"}
+
+WRITER = """
+import sys
+from cadseg.storage.files import open_files
+files, size = open_files(sys.argv[1]), int(sys.argv[2])
+print("ready", flush=True)
+number = 0
+while True:
+    number += 1
+    files.write(f"a/{number % 3}", bytes([number % 251]) * size)
+"""
+
+CREATOR = """
+import sys, time
+from cadseg.storage.files import open_files
+files = open_files(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+print("".join("10"[not files.create(f"a/{i}", sys.argv[2].encode())] for i in range(200)))
+"""
+
+
+@pytest.fixture(params=sorted(STORES))
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a store lies that is empty, for every store."""
+    return PLACES[request.param].format(folder=tmp_path)
+
+
+@pytest.fixture
+def files(place: str) -> Files:
+    """An empty store."""
+    return open_files(place)
+
+
+def start(program: str, *words: object) -> subprocess.Popen[str]:
+    """A process that has said that it is ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, words)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_what_is_written_is_read(files: Files) -> None:
+    """An object holds the bytes that were written last, whatever kind of bytes they were."""
+    for data in (b"one", b"", b"three and more", memoryview(b"abcdef")[1:3]):
+        files.write("a/b/c", data)
+        assert files.read("a/b/c") == bytes(data)
+        assert files.size("a/b/c") == len(data)
+
+
+def test_where_nothing_is(files: Files) -> None:
+    """An object that is not there is FileNotFoundError; a folder is empty, and can be removed."""
+    assert list(files.list("")) == list(files.list("a/b")) == []
+    files.remove("a/b")
+    for look in (files.read, files.size, files.age, files.renew):
+        with pytest.raises(FileNotFoundError):
+            look("a/b")
+    with pytest.raises(FileNotFoundError):
+        next(files.read_ranges("a/b", [(0, 1)]))
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.binary(max_size=40),
+    spans=st.lists(st.tuples(st.integers(-50, 50), st.integers(0, 50)), max_size=5),
+)
+def test_a_range_is_a_slice(files: Files, data: bytes, spans: list[tuple[int, int]]) -> None:
+    """A range is that slice of the object's bytes, counted from the end where it is negative."""
+    files.write("a", data)
+    found = list(files.read_ranges("a", spans))
+    begins = [max(0, begin + len(data)) if begin < 0 else begin for begin, _ in spans]
+    assert found == [data[b : b + n] for b, (_, n) in zip(begins, spans, strict=True)]
+
+
+def test_a_list_is_what_lies_in_the_folder(files: Files) -> None:
+    """Objects and folders directly in a folder are listed, each once, without their paths."""
+    for name in ("a", "b/c", "b/d/e", "b/d/f", "bb/c", "b/.hidden"):
+        files.write(name, b"x")
+    assert sorted(files.list("")) == ["a", "b", "bb"]
+    assert sorted(files.list("b")) == [".hidden", "c", "d"]
+    assert sorted(files.list("b/d")) == ["e", "f"]
+
+
+def test_remove_takes_an_object_or_a_tree(files: Files) -> None:
+    """A name is removed with all below it, and nothing beside it."""
+    for name in ("a", "b/c", "b/d/e", "bb/c"):
+        files.write(name, b"x")
+    files.remove("b")
+    assert sorted(files.list("")) == ["a", "bb"]
+    files.remove("a")
+    files.remove("bb/c")
+    assert list(files.list("bb")) == []
+    files.write("b", b"an object where a folder was")
+    assert files.read("b")[:2] == b"an"
+
+
+def test_an_object_is_created_once(files: Files) -> None:
+    """A second object of the same name is not created, and the first one stays as it is."""
+    assert files.create("a/b", b"first")
+    assert not files.create("a/b", b"second")
+    assert files.read("a/b") == b"first"
+    assert list(files.list("a")) == ["b"]
+    files.remove("a/b")
+    assert files.create("a/b", b"third")
+
+
+def test_of_processes_that_create_one_does(place: str) -> None:
+    """Processes that create the same objects at the same time: each object has one creator."""
+    creators = [start(CREATOR, place, name) for name in range(4)]
+    for creator in creators:
+        assert creator.stdin is not None
+        creator.stdin.write("go\n")
+        creator.stdin.flush()
+    made = [creator.communicate()[0].strip() for creator in creators]
+    files = open_files(place)
+    for number in range(200):
+        mine = [str(who) for who, marks in enumerate(made) if marks[number] == "1"]
+        assert [files.read(f"a/{number}").decode()] == mine
+
+
+def test_a_killed_writer_leaves_whole_objects(place: str) -> None:
+    """However often writers are killed, each object is one of those written, all of it."""
+    files, size, seen = open_files(place), 3_000_001, set()
+    for _ in range(8):
+        writer = start(WRITER, place, size)
+        time.sleep(random.uniform(0.02, 0.15))
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate()
+        for name in files.list("a"):
+            data = files.read(f"a/{name}")
+            assert len(data) == size
+            assert data == data[:1] * size
+            seen.add(data[0])
+        assert set(files.list("a")) <= {"0", "1", "2"}
+    assert len(seen) > 2
+
+
+def test_who_reads_sees_one_version(files: Files) -> None:
+    """While threads write the same object, readers see one of the writes, never a mixture."""
+    size, over = 20_000, threading.Event()
+    files.write("a", bytes(size))
+
+    def write(number: int) -> None:
+        while not over.is_set():
+            files.write("a", bytes([number]) * size)
+
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(write, number) for number in (1, 2, 3)]
+        seen = [files.read("a") for _ in range(5000)]
+        over.set()
+        [writer.result() for writer in writers]
+    assert all(len(data) == size and data == data[:1] * size for data in seen)
+    assert list(files.list("")) == ["a"]
+
+
+def test_age_is_since_written_or_renewed(files: Files) -> None:
+    """An object grows older until it is renewed, which keeps its bytes."""
+    files.write("a", b"x")
+    time.sleep(0.3)
+    assert 0.25 < files.age("a") < 100
+    files.renew("a")
+    assert files.age("a") < 0.25
+    assert files.read("a") == b"x"
+
+
+def test_local_paths_are_on_a_disk_of_this_machine(files: Files) -> None:
+    """What must be a file has a path whose folder is there."""
+    path = files.local("logs/x/y.log")
+    path.write_text("line\n")
+    assert files.local("logs/x/y.log").read_text() == "line\n"
+
+
+def test_there_is_room(files: Files, place: str) -> None:
+    """An empty store has room, and asking leaves nothing."""
+    assert files.room() > 0
+    assert not Path(place).exists()
+
+
+def test_a_failed_write_leaves_nothing(files: Files) -> None:
+    """A write that fails leaves the old bytes, and nothing else."""
+    files.write("a", b"old")
+    with pytest.raises(TypeError):
+        files.write("a", 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        files.create("b", 3)  # type: ignore[arg-type]
+    assert files.read("a") == b"old"
+    assert list(files.list("")) == ["a"]
+
+
+# addresses -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["s3://bucket/out", "gs://b/o", "file:///tmp/o", Path("s3://b")])
+def test_an_unknown_address_is_refused(where: str | Path, tmp_path: Path) -> None:
+    """An address that no store opens is refused in a sentence that says what is accepted."""
+    with pytest.raises(OutputError, match=r"cannot write to \w+:// .*; accepted is a folder"):
+        open_files(where)
+
+
+def test_an_address_is_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path becomes one from the root, a URL stays; a store does not follow a change of folder."""
+    monkeypatch.chdir(tmp_path)
+    files = open_files("out")
+    files.write("a", b"x")
+    assert files.url == "out"
+    assert resolved("out") == str((tmp_path / "out").resolve())
+    assert resolved("s3://b/o") == "s3://b/o"
+    monkeypatch.chdir("/")
+    assert files.read("a") == open_files(tmp_path / "out").read("a") == b"x"
+
+
+def test_write_whole_makes_no_folder(tmp_path: Path) -> None:
+    """A single file is written whole where its folder is, and refused where there is none."""
+    write_whole(tmp_path / "a.csv", b"1,2\n")
+    assert (tmp_path / "a.csv").read_bytes() == b"1,2\n"
+    with pytest.raises(FileNotFoundError):
+        write_whole(tmp_path / "none" / "a.csv", b"1,2\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

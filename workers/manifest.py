@@ -1,0 +1,107 @@
+"""What a run is, in ``run.json``: written before its first block, read by everything after it.
+
+Here is the only place that reads the file, and the only one that writes it. It holds the resolved
+config, the volume and the grid, the network where there is one, and what each stage is computed
+from. Lengths are voxels, z y x, where no unit is named.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from cadseg.config import Config, Lengths, Strict, sentence
+from cadseg.errors import OutputError
+
+if TYPE_CHECKING:
+    from cadseg.storage.files import Files
+
+NAME = "run.json"
+
+Source = Literal["raw", "affinities"]
+Nm = tuple[float, float, float]
+Span = tuple[int, int]
+
+
+class Origin(Strict):
+    """What a stage is computed from.
+
+    Attributes:
+        identity: hash of the inputs, and of the identity of the stage before.
+        inputs: plain data, by dotted key.
+    """
+
+    identity: str
+    inputs: dict[str, Any]
+
+
+class NetworkOrigin(Strict):
+    """What affinities are predicted with.
+
+    Attributes:
+        weights: where the file lay.
+        weights_sha256: hash of its content.
+        device: kind of device that it runs on.
+    """
+
+    weights: str
+    weights_sha256: str
+    device: str
+
+
+class Manifest(Strict):
+    """The content of ``run.json``.
+
+    Attributes:
+        schema_version: of the keys here; ``schema`` in the file.
+        cadseg: version that made the run.
+        source: what the volume holds.
+        volume: where it lies.
+        shape: of the volume.
+        roi: the part to segment, begin and end per axis.
+        voxel_size_nm: of the volume.
+        offset_nm: place of its first corner.
+        pyramid: how much coarser than the volume each level of the segmentation is.
+        config: the numbers, all of them.
+        network: for a run from raw.
+        stages: by name, in their order.
+    """
+
+    schema_version: Literal[1] = Field(alias="schema")
+    cadseg: str
+    source: Source
+    volume: str
+    shape: Lengths
+    roi: tuple[Span, Span, Span]
+    voxel_size_nm: Nm
+    offset_nm: Nm
+    pyramid: tuple[Lengths, ...]
+    config: Config
+    network: NetworkOrigin | None
+    stages: dict[str, Origin]
+
+
+def write(files: Files, manifest: Manifest) -> None:
+    """Make `manifest` the run's."""
+    files.write(NAME, manifest.model_dump_json(by_alias=True, indent=1).encode())
+
+
+def read(files: Files) -> Manifest | None:
+    """The run's manifest; None where there is no run.
+
+    Raises:
+        OutputError: it is damaged, or of another version of the schema.
+    """
+    try:
+        text = files.read(NAME)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        found = sentence(error) if error.errors()[0]["loc"] else "it is not a JSON object"
+        raise OutputError(
+            f"output {files.url}: {NAME} cannot be read: {found}; accepted is the folder of a run "
+            "by this version of cadseg"
+        ) from None
