@@ -39,7 +39,7 @@ def test_a_signal_stops_the_run(tmp_path: Path, number: int) -> None:
     _goes_on(out)
 
 
-def test_workers_die_with_their_scheduler(tmp_path: Path) -> None:
+def test_workers_die_with_their_run(tmp_path: Path) -> None:
     """SIGKILL of the run leaves no process, not even one that hangs; the next run goes on."""
     out = toy_run.folder(tmp_path, shape=(50, 50, 50), sleep=0.05, hang=["a-0.0.0"])
     run = begin(out, [toy_run.step("a")])

@@ -1,4 +1,4 @@
-"""A stage for tests of the schedule: a block writes one small file, and misbehaves if asked to.
+"""A stage for tests of execution: a block writes one small file, and misbehaves if asked to.
 
 ``toy.json`` in the run's folder says how: ``sleep`` seconds per block; ``fail`` and ``die``, the
 shares of attempts that raise or kill their process; ``always``, steps whose blocks always raise;

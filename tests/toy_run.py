@@ -1,4 +1,4 @@
-"""A run folder for tests of the schedule, and the run in a process of its own.
+"""A run folder for tests of execution, and the run in a process of its own.
 
 ``python toy_run.py OUT STEPS WORKERS LAUNCHER``: `run_steps` there; exit code 130 where stopped.
 """

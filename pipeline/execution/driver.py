@@ -33,6 +33,7 @@ from cadseg.workers.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from cadseg.blocks import Zyx
     from cadseg.pipeline.execution.launcher import Launcher
     from cadseg.pipeline.execution.watch import Show
     from cadseg.workers.step import Step
@@ -95,7 +96,7 @@ def run_steps(
 def _config(
     out: Path,
     todo: Sequence[Step],
-    found: Mapping[str, Mapping[Any, Mapping[str, Any]]],
+    found: Mapping[str, Mapping[Zyx, Mapping[str, Any]]],
     execution: Execution,
 ) -> ServerConfig:
     if execution.launcher not in LAUNCHERS:

@@ -33,7 +33,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Show(Protocol):
-    """What the schedule tells about its progress."""
+    """What is told about the progress of a run."""
 
     def start(self, step: str, *, done: int, total: int, voxels: int) -> None:
         """A step begins with `done` of `total` blocks, and `voxels` to do."""
