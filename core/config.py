@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cadseg.errors import ConfigError
 
-Unit = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -69,15 +69,15 @@ class AgglomerateConfig(Strict):
 
     engine: Literal["exact", "waterz"]
     scoring: Literal["mean", "median"]
-    min_affinity: Unit
+    min_affinity: Fraction
     memory_gb: Annotated[float, Field(gt=0)]
-    percolation_share: Unit
+    percolation_share: Fraction
 
 
 class SegmentConfig(Strict):
     """Where the merge tree is cut, and how the segmentation is stored."""
 
-    threshold: Unit
+    threshold: Fraction
     min_voxels: NonNegative
     pyramid_levels: Annotated[int, Field(ge=0, le=16)]
 

@@ -52,7 +52,7 @@ def demo(folder: Path, small: bool = False, execution: run.Execution | None = No
         execution: workers, progress and the like.
     """
     inputs = folder / "volume.zarr"
-    raw, _truth = _shipped(inputs, small)
+    raw = _write_volume(inputs, small)
     report = run.predict(
         str(inputs / "raw"),
         execution,
@@ -76,15 +76,16 @@ def demo(folder: Path, small: bool = False, execution: run.Execution | None = No
     )
 
 
-def _shipped(inputs: Path, small: bool) -> tuple[Array, Array]:
-    """Raw and true neurons, written to `inputs` as the arrays ``raw`` and ``labels``."""
+def _write_volume(inputs: Path, small: bool) -> Array:
+    """Write the volume that ships to `inputs`, as the arrays ``raw`` and ``labels``; its raw."""
     with (
         resources.as_file(resources.files("cadseg.pipeline").joinpath("demo.h5")) as path,
         h5py.File(path, "r") as file,
     ):
         shape = SMALL if small else zyx(file["raw"].shape)
         box = Roi((0, 0, 0), shape)
-        raw, labels = (file[name][box.slices()] for name in ("raw", "labels"))
+        raw: Array = file["raw"][box.slices()]
+        labels = file["labels"][box.slices()]
         z_nm, y_nm, x_nm = (float(nm) for nm in file["raw"].attrs["voxel_size"])
     files = open_files(inputs)
     for name, data in (("raw", raw), ("labels", labels)):
@@ -97,4 +98,4 @@ def _shipped(inputs: Path, small: bool) -> tuple[Array, Array]:
             voxel_size_nm=(z_nm, y_nm, x_nm),
         )
         made.write(box, data)
-    return raw, labels
+    return raw

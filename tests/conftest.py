@@ -25,7 +25,7 @@ _skipped: list[str] = []
 Array = np.ndarray[Any, Any]
 
 # Plain pytest draws few examples. `make test` loads the profile "thorough", in which the laws draw
-# ten times as many (`generated.THOROUGH`).
+# more and larger ones (`generated.THOROUGH`).
 settings.register_profile("quick", settings.default, deadline=None)
 settings.register_profile("thorough", settings.get_profile("quick"))
 settings.load_profile("quick")

@@ -24,7 +24,7 @@ import torch
 from pydantic import Field
 from torch.nn.functional import grid_sample
 
-from cadseg.config import NonNegativeFloat, PositiveFloat, Strict, Unit
+from cadseg.config import Fraction, NonNegativeFloat, PositiveFloat, Strict
 from cadseg.models.training.defects import Defects, DefectsConfig, apply, draw, gaussians
 
 if TYPE_CHECKING:
@@ -54,15 +54,15 @@ class AugmentConfig(Strict):
         defects: of single sections.
     """
 
-    flip: Unit
-    rotate: Unit
-    rescale: Unit
+    flip: Fraction
+    rotate: Fraction
+    rescale: Fraction
     rescale_by: Annotated[float, Field(ge=0, lt=1)]
-    elastic: Unit
+    elastic: Fraction
     elastic_sigma: PositiveFloat
     elastic_std: NonNegativeFloat
-    grey: Unit
-    per_section: Unit
+    grey: Fraction
+    per_section: Fraction
     contrast: NonNegativeFloat
     brightness: NonNegativeFloat
     gamma: NonNegativeFloat

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cadseg.config import NonNegative, NonNegativeFloat, Positive, PositiveFloat, Strict, Unit
+from cadseg.config import Fraction, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Strict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,19 +60,19 @@ class DefectsConfig(Strict):
     """
 
     most: Positive
-    missing: Unit
-    dark: Unit
-    dark_strength: Unit
-    blurred: Unit
+    missing: Fraction
+    dark: Fraction
+    dark_strength: Fraction
+    blurred: Fraction
     blur_sigma: PositiveFloat
-    slipped: Unit
+    slipped: Fraction
     slip: NonNegative
-    drifted: Unit
+    drifted: Fraction
     drift: NonNegative
-    folded: Unit
+    folded: Fraction
     fold: NonNegativeFloat
     fold_width: NonNegativeFloat
-    fold_strength: Unit
+    fold_strength: Fraction
 
     @property
     def max_shift(self) -> int:

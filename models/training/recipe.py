@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Width = Annotated[int, Field(gt=0, multiple_of=MULTIPLE)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class AdamConfig(Strict):
@@ -28,7 +28,7 @@ class AdamConfig(Strict):
     learning_rate: PositiveFloat
     decay: Literal["cosine", "none"]
     warmup: NonNegative
-    betas: tuple[Fraction, Fraction]
+    betas: tuple[DecayRate, DecayRate]
     eps: PositiveFloat
     weight_decay: NonNegativeFloat
     amsgrad: bool
@@ -44,7 +44,7 @@ class TrainConfig(Strict):
     augment: AugmentConfig
     objective: ObjectiveConfig
     adam: AdamConfig
-    ema: Fraction
+    ema: DecayRate
     steps: Positive
     validation: ValidationConfig
     device: Literal["cpu", "cuda"]

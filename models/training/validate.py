@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cadseg import config as configs
-from cadseg.config import Config, Strict, Unit
+from cadseg.config import Config, Fraction, Strict
 from cadseg.evaluation import in_memory
 from cadseg.evaluation.curve import Point, best
 from cadseg.evaluation.metrics import Scores
@@ -52,7 +52,7 @@ class ValidationConfig(Strict):
 
     data: Annotated[tuple[DataConfig, ...], Field(min_length=1)]
     config: str
-    thresholds: Annotated[tuple[Unit, ...], Field(min_length=1)]
+    thresholds: Annotated[tuple[Fraction, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True)

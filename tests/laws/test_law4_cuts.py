@@ -62,7 +62,7 @@ def cut_cases(draw: st.DrawFn) -> tuple[Case, tuple[int, int, int]]:
     return case, draw(block_shapes(case.shape))
 
 
-@settings(max_examples=150 if THOROUGH else 10)
+@settings(max_examples=100 if THOROUGH else 10)
 @given(drawn=cut_cases())
 def test_every_cut_is_an_agglomeration(drawn: tuple[Case, tuple[int, int, int]]) -> None:
     """Cut at t, merged down to t, or merged by the literal method: the same segments and names."""
