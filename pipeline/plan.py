@@ -52,6 +52,9 @@ PER_VOXEL = {  # bytes per voxel read, and per voxel written
 PER_WINDOW = 1200
 """Bytes per voxel of a tile's window: 1105 at 256², 950 at 512², 891 at 768², the same per pair."""
 
+AFFINITY_BYTES = 3
+"""Of one voxel."""
+
 PER_ROW = 300
 """Bytes per row in agglomeration: 240 at 880 thousand rows, two bins each included."""
 
@@ -217,7 +220,7 @@ def _voxels(store: Store, step: Step, halo: Zyx) -> tuple[int, int]:
 
 def _moved(store: Store, step: Step) -> tuple[int, int]:
     """Bytes of arrays that all blocks of a step read, and write."""
-    item = store.affinity_dtype.itemsize * 3
+    item = AFFINITY_BYTES
     _, read = _voxels(store, step, step.halo)
     _, written = _voxels(store, step, (0, 0, 0))
     kind = step.name.partition("-")[0]
@@ -320,7 +323,7 @@ def _compressed(store: Store, step: Step, planned: StepPlan) -> float:
     name = array.get(kind, "segmentation" if kind == "segment" else kind)
     if name not in COMPRESSED:
         return 0
-    item = {"affinities": store.affinity_dtype.itemsize * 3, "basins": NUMBER_BYTES}
+    item = {"affinities": AFFINITY_BYTES, "basins": NUMBER_BYTES}
     return planned.written / item.get(name, ID_BYTES) * COMPRESSED[name]
 
 

@@ -54,7 +54,7 @@ def sweep(
 
     Raises:
         CadsegError: no such run, a threshold that `relabel` would refuse, a truth that `evaluate`
-            would, or a file that cannot be written; nothing is then.
+            would, or a file that cannot be written; in all these cases none is.
     """
     store = with_tree(out)
     for threshold in thresholds:
@@ -62,7 +62,7 @@ def sweep(
     _check(plot, table)
     counts = compared(str(out / "fragments"), truth, store.grid.domain)
     small = store.config.segment.min_voxels
-    points = curve(_tree(store), counts, thresholds, dtype=store.affinity_dtype, min_voxels=small)
+    points = curve(_tree(store), counts, thresholds, scoring=store.scoring, min_voxels=small)
     if table is not None:
         lines = [",".join(map(str, row)) for row in (SCORES, *(p.row for p in points))]
         tables.replace(table, "".join(f"{line}\n" for line in lines).encode())

@@ -11,9 +11,8 @@ from cadseg.graph.edges import Pairs, edges_of, faces_of, pairs_across
 from cadseg.workers.resolve_down import names_of
 
 if TYPE_CHECKING:
+    from cadseg.arrays import Ids, Numbers
     from cadseg.blocks import Zyx
-    from cadseg.fragments.climb import Ids
-    from cadseg.graph.edges import Numbers
     from cadseg.workers.store import Store
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from cadseg.agglomeration.scoring import Scoring
     from cadseg.config import Config
     from cadseg.storage.tables import Table
 
@@ -84,9 +85,11 @@ class Store:
         return self.read("affinities", roi)
 
     @property
-    def affinity_dtype(self) -> np.dtype[Any]:
-        """The unsigned type in which affinities are counted."""
-        return np.dtype(str(self.run["affinity_dtype"]))
+    def scoring(self) -> Scoring:
+        """How contacts are scored."""
+        from cadseg.agglomeration.scoring import Scoring  # numba takes long to import
+
+        return Scoring.of(self.config.agglomerate.scoring, self.run["affinity_dtype"])
 
     @functools.cached_property
     def mask(self) -> volume.Volume | None:

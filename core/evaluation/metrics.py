@@ -18,22 +18,21 @@ import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cadseg.blocks import Grid, Roi, Zyx, zyx
 from cadseg.errors import VolumeError
-from cadseg.renaming import lookup
 from cadseg.storage import group
 from cadseg.storage.addresses import open_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cadseg.arrays import Array
+    from cadseg.renaming import Renaming
     from cadseg.storage.addresses import Voxels
-
-Array = np.ndarray[Any, Any]
 
 BLOCK: Zyx = (32, 512, 512)  # what is compared at once: some 500 MB with all that is made of it
 
@@ -106,9 +105,9 @@ def compared(segmentation: str, truth: str, roi: Roi | None = None) -> Counts:
     return counts
 
 
-def renamed(counts: Counts, ids: Array, segments: Array) -> Counts:
-    """Counts once segments `ids`, sorted, have become `segments`; others stay what they are."""
-    return _joined(lookup(counts.segment, ids, segments), counts.truth, counts.voxels)
+def renamed(counts: Counts, segments: Renaming) -> Counts:
+    """Counts under the new names of segments."""
+    return _joined(segments.of(counts.segment), counts.truth, counts.voxels)
 
 
 def contingency(segmentation: Array, truth: Array) -> Counts:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cadseg import config as configs
+from cadseg.agglomeration.scoring import METHODS
 from cadseg.blocks import Block, Grid, Roi, Zyx
 from cadseg.graph import cluster_graph
 from cadseg.graph.edges import Edges, edges_of, pairs_inside
@@ -108,7 +109,7 @@ class MemoryStore(Store):
         """Rows (u, v, sum, count, max) of the graph, sorted, those of all blocks joined."""
         tables = [table for (kind, *_), table in self.tables.items() if kind == "edges"]
         rows = cluster_graph.joined(
-            [cluster_graph.from_edges(Edges(**table), "median") for table in tables]
+            [METHODS["median"].from_edges(Edges(**table)) for table in tables]
         )
         return np.stack([rows.u, rows.v, rows.sum, rows.count, rows.bin.astype(np.uint64)], 1)
 
