@@ -62,7 +62,7 @@ def sweep(
     _check(plot, table)
     counts = compared(f"{store.files.url}/fragments", truth, store.grid.domain)
     small = store.config.segment.min_voxels
-    points = curve(_tree(store), counts, thresholds, dtype=store.affinity_dtype, min_voxels=small)
+    points = curve(_tree(store), counts, thresholds, scoring=store.scoring, min_voxels=small)
     if table is not None:
         lines = [",".join(map(str, row)) for row in (SCORES, *(p.row for p in points))]
         write_whole(table, "".join(f"{line}\n" for line in lines).encode())

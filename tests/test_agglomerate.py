@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cadseg.agglomeration import scores
 from cadseg.agglomeration.agglomerate import Merges, agglomerate
-from cadseg.graph.cluster_graph import Graph, from_edges, joined
+from cadseg.agglomeration.scoring import METHODS, Scoring
+from cadseg.graph.cluster_graph import Graph, joined
 from cadseg.graph.edges import Edges
 
 Array = np.ndarray[Any, Any]
 Contacts = dict[tuple[int, int], tuple[int, int, int]]
-HALF = scores.half_bits("uint8")
 FEW = settings(max_examples=60, deadline=None)
 NONE = np.empty(0, np.uint64)
 
@@ -45,19 +44,15 @@ def graphs(draw: st.DrawFn) -> Contacts:
 def graph(found: Contacts, scoring: str) -> Graph:
     rows = np.array([(*p, *c) for p, c in sorted(found.items())], np.uint64).reshape(-1, 5)
     columns = [rows[:, i].copy() for i in range(4)]
-    return from_edges(Edges(*columns, rows[:, 4].astype(np.uint32)), scoring)
+    edges = Edges(*columns, rows[:, 4].astype(np.uint32))
+    return METHODS[scoring].from_edges(edges)
 
 
 def merged(
     rows: Graph, scoring: str, frozen: Array = NONE, floor: float = 0.0
 ) -> tuple[list[tuple[int, ...]], Graph]:
-    tree, left = agglomerate(
-        rows,
-        frozen,
-        floor=scores.at_least(floor, "uint8"),
-        half=HALF,
-        median=scoring == "median",
-    )
+    rule = Scoring.of(scoring, "uint8")
+    tree, left = agglomerate(rows, frozen, scoring=rule, floor=rule.at_least(floor))
     return listed(tree), left
 
 

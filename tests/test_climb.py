@@ -13,7 +13,7 @@ from scipy import ndimage
 from cadseg.blocks import Grid, Roi, Zyx, zyx
 from cadseg.fragments.climb import REACH, Climb, climb, coordinates, on_faces, within
 from cadseg.fragments.heights import heights
-from cadseg.renaming import follow, lookup
+from cadseg.renaming import Renaming
 
 Array = np.ndarray[Any, Any]
 FEW = settings(max_examples=30, deadline=None)
@@ -139,10 +139,10 @@ def test_following_all_entries_gives_the_whole_climb(
     parts = climbs(field, grid, dimensions)
     entries = np.concatenate([part.entries for _, part in parts])
     labels = np.concatenate([part.entry_labels for _, part in parts])
+    ends = Renaming.by_id(entries, labels).followed()
     expected = ids_of(field, dimensions=dimensions)
     for write, part in parts:
-        found = follow(named(part).ravel(), entries, labels).reshape(part.labels.shape)
-        np.testing.assert_array_equal(found, expected[write.slices()])
+        np.testing.assert_array_equal(ends.of(named(part)), expected[write.slices()])
 
 
 @FEW
@@ -163,25 +163,6 @@ def test_every_exit_is_an_entry_of_another_block(cut: tuple[Array, Grid], dimens
 
 
 # tables of ids -----------------------------------------------------------------------------------
-
-
-@given(steps=st.lists(st.integers(0, 10**6), min_size=1, max_size=40, unique=True))
-@FEW
-def test_following_leads_to_the_end_of_a_path(steps: list[int]) -> None:
-    """Along a chain of entries, in any order, every id ends at the last one; others stay."""
-    path = np.array(steps, np.uint64)
-    order = np.random.default_rng(len(steps)).permutation(path.size - 1)
-    stranger = np.array([10**7], np.uint64)
-    found = follow(np.concatenate((path, stranger)), path[:-1][order], path[1:][order])
-    assert (found[:-1] == path[-1]).all()
-    assert found[-1] == stranger[0]
-
-
-def test_looking_up_leaves_what_is_not_there() -> None:
-    """An id that is no key stays itself, and so do all with an empty table."""
-    ids, keys, values = (np.array(a, np.uint64) for a in ([1, 5, 9], [2, 5], [7, 8]))
-    assert lookup(ids, keys, values).tolist() == [1, 8, 9]
-    assert lookup(ids, keys[:0], values[:0]).tolist() == [1, 5, 9]
 
 
 @given(shape=st.tuples(*[st.integers(1, 9)] * 3), data=st.data())

@@ -8,10 +8,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cadseg.graph.cluster_graph import Graph, from_edges, joined, joined_columns
+from cadseg.agglomeration.scoring import METHODS
+from cadseg.graph.cluster_graph import Graph, joined, joined_columns
 from cadseg.graph.edges import Edges
 from cadseg.storage import tables
 from cadseg.storage.files import LocalFiles
+from cadseg.storage.scratch import Scratch
 
 Array = np.ndarray[Any, Any]
 FEW = settings(max_examples=40, deadline=None)
@@ -48,15 +50,15 @@ def test_parts_of_an_edge_join_to_one(parts: list[Any], scoring: str) -> None:
         for pair, (total, count, largest) in part.items():
             old = expected.get(pair, (0, 0, 0))
             expected[pair] = (old[0] + total, old[1] + count, max(old[2], largest))
-    found = joined([from_edges(edges(part), scoring) for part in parts])
-    assert same(found, from_edges(edges(expected), scoring))
+    found = joined([METHODS[scoring].from_edges(edges(part)) for part in parts])
+    assert same(found, METHODS[scoring].from_edges(edges(expected)))
 
 
 @FEW
 @given(parts=st.permutations([1, 2, 3, 4]), found=st.lists(contacts(), min_size=4, max_size=4))
 def test_the_order_of_blocks_does_not_matter(parts: list[int], found: list[Any]) -> None:
     """Joining in another order, or some of them first, gives the same rows."""
-    graphs = [from_edges(edges(part), "median") for part in found]
+    graphs = [METHODS["median"].from_edges(edges(part)) for part in found]
     expected = joined(graphs)
     assert same(joined([graphs[i - 1] for i in parts]), expected)
     assert same(joined([joined(graphs[:2]), joined(graphs[2:])]), expected)
@@ -92,7 +94,7 @@ def test_rows_take_their_bins_along(order: list[int]) -> None:
 
 def test_rows_of_merged_clusters_pass_through_a_join() -> None:
     """A row with a long histogram that only one block has stays as it is."""
-    other = from_edges(edges({(1, 2): (5, 1, 5)}), "median")
+    other = METHODS["median"].from_edges(edges({(1, 2): (5, 1, 5)}))
     found = joined([histograms(), other, other])
     assert found.u.tolist() == [1, 1, 2, 3]
     assert found.v.tolist() == [2, 6, 7, 8]
@@ -109,7 +111,7 @@ def test_a_graph_is_stored_and_read_back(tmp_path: Any) -> None:
     for name, table in (("rows", rows), ("bins", bins)):
         tables.write(files, name, table)
     stored = tables.read(files, "rows") | tables.read(files, "bins")
-    again = joined_columns([stored.__getitem__])
+    again = joined_columns([stored.__getitem__], Scratch())
     assert same(again, histograms())
     assert [getattr(again, c).dtype for c in COLUMNS] == [
         getattr(histograms(), c).dtype for c in COLUMNS
@@ -118,6 +120,6 @@ def test_a_graph_is_stored_and_read_back(tmp_path: Any) -> None:
 
 def test_no_rows_are_no_rows() -> None:
     """A block without a contact hands up an empty graph."""
-    for scoring in ("mean", "median"):
-        empty = from_edges(edges({}), scoring)
+    for method in METHODS.values():
+        empty = method.from_edges(edges({}))
         assert joined([empty, empty]).u.size == 0

@@ -33,9 +33,6 @@ FOLDERS = "core|models|workers|pipeline|configs|tests|docs"
 TOLERANCE = 0.5  # points, between two versions of matplotlib
 
 COMING = {  # named before they are here
-    "core/agglomeration/mean_affinity.py",
-    "core/agglomeration/median_of_maxima.py",
-    "core/agglomeration/scoring.py",
     "models/network.py",
 }
 

@@ -114,7 +114,7 @@ def test_blocks_add_up(volume: tuple[Array, Array], data: st.DataObject) -> None
     grid = data.draw(grids(zyx(ids.shape)))
     blocks = [grid.block(0, cell) for cell in grid.cells(0)]
     parts = [block_edges(affinities, ids, block, grid.domain)[0] for block in blocks]
-    together = joined([from_edges(part, "median") for part in parts])
+    together = joined([from_edges(part, part.max) for part in parts])
     box = grid.domain.slices()
     own = np.ascontiguousarray(affinities[(slice(None), *box)])
     expected = whole_edges(own, ids[box])

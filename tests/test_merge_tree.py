@@ -1,4 +1,4 @@
-"""Cuts of the merge tree, and arrays relabelled by them."""
+"""Cuts of the merge tree."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cadseg.agglomeration import scores
 from cadseg.agglomeration.agglomerate import Merges
-from cadseg.agglomeration.merge_tree import cut, relabelled
+from cadseg.agglomeration.merge_tree import cut
+from cadseg.agglomeration.scoring import Scoring
+from cadseg.renaming import Renaming
 
-Array = np.ndarray[Any, Any]
-HALF = scores.half_bits("uint8")
-NONE = (np.empty(0, np.uint64), np.empty(0, np.uint64))
+SCORING = Scoring.of("mean", "uint8")
 FEW = settings(max_examples=60, deadline=None)
 
 
@@ -50,8 +49,11 @@ def roots(found: list[tuple[int, int, int]], threshold: int) -> dict[int, int]:
     return ends
 
 
-def cut_at(found: Any, threshold: int, above: tuple[Array, Array] = NONE) -> dict[int, int]:
-    fragment, segment = cut(table(found), above, threshold=threshold << 2 * HALF, half=HALF)
+def cut_at(found: Any, threshold: int, above: Renaming | None = None) -> dict[int, int]:
+    lowest = threshold << 2 * SCORING.half
+    fragment, segment = cut(
+        table(found), above or Renaming.empty(), threshold=lowest, scoring=SCORING
+    )
     assert fragment.tolist() == sorted(set(fragment.tolist()))
     return dict(zip(fragment.tolist(), segment.tolist(), strict=True))
 
@@ -81,7 +83,7 @@ def test_a_tree_in_two_levels_is_cut_as_one(
         low = [merge for merge in low if merge not in late]
         high += late
     above = cut_at(high, threshold)
-    given_down = (
+    given_down = Renaming(
         np.array(sorted(above), np.uint64),
         np.array([above[k] for k in sorted(above)], np.uint64),
     )
@@ -91,30 +93,3 @@ def test_a_tree_in_two_levels_is_cut_as_one(
 def _under(merge: tuple[int, int, int], high: list[tuple[int, int, int]]) -> bool:
     """Whether something that ends above joins the cluster that ends here."""
     return any(parent == merge[0] for _, parent, _ in high)
-
-
-@FEW
-@given(
-    ids=st.lists(st.integers(0, 12), min_size=1, max_size=60),
-    keys=st.lists(st.integers(1, 12), unique=True),
-    data=st.data(),
-)
-def test_relabelling_replaces_what_is_in_the_table(
-    ids: list[int], keys: list[int], data: st.DataObject
-) -> None:
-    """Every voxel gets its table entry; a fragment without one, and 0, stay."""
-    values = [data.draw(st.integers(1, 2**64 - 1)) for _ in keys]
-    entries = dict(zip(keys, values, strict=True))
-    array = np.array(ids, np.uint64).reshape(1, 1, -1)
-    found = relabelled(array, (np.array(keys, np.uint64), np.array(values, np.uint64)))
-    assert found.ravel().tolist() == [entries.get(i, i) for i in ids]
-    assert array.ravel().tolist() == ids
-
-
-def test_large_tables_lose_no_entry() -> None:
-    """Tens of thousands of ids of a teravoxel, all looked up."""
-    rng = np.random.default_rng(0)
-    keys = rng.choice(2**40, 50_000, replace=False).astype(np.uint64) + np.uint64(1)
-    values = keys[rng.permutation(keys.size)]
-    found = relabelled(keys.reshape(1, 5, -1), (keys, values))
-    np.testing.assert_array_equal(found.ravel(), values)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cadseg.agglomeration.scores import LARGEST_COUNT, at_least, half_bits, score, scores
+from cadseg.agglomeration.scores import LARGEST_COUNT, score
+from cadseg.agglomeration.scoring import METHODS, Scoring
+from cadseg.config import AgglomerateConfig
 
 DTYPES = ["uint8", "uint16", "uint32"]
 MANY = settings(max_examples=200, deadline=None)
@@ -26,8 +28,12 @@ def fractions(draw: st.DrawFn, dtype: str) -> tuple[int, int]:
     return draw(st.integers(0, top) | st.sampled_from([0, 1, top - 1, top])), count
 
 
-def scored(total: int, count: int, dtype: Any) -> int:
-    return int(score(np.uint64(total), np.uint64(count), half_bits(dtype)))
+def mean(dtype: str) -> Scoring:
+    return Scoring.of("mean", dtype)
+
+
+def scored(total: int, count: int, dtype: str) -> int:
+    return int(score(np.uint64(total), np.uint64(count), mean(dtype).half))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -36,7 +42,7 @@ def scored(total: int, count: int, dtype: Any) -> int:
 def test_a_score_is_the_fraction_in_fixed_point(dtype: str, data: st.DataObject) -> None:
     """The score is the floor of the mean times a power of two, for every sum and count."""
     total, count = data.draw(fractions(dtype))
-    expected = Fraction(total, count) * 2 ** (2 * half_bits(dtype))
+    expected = Fraction(total, count) * 2 ** (2 * mean(dtype).half)
     assert scored(total, count, dtype) == expected.__floor__()
 
 
@@ -51,7 +57,7 @@ def test_scores_never_reverse_an_order(dtype: str, data: st.DataObject) -> None:
         assert scored(*one, dtype) == scored(*other, dtype)
     elif a < b:
         assert scored(*one, dtype) <= scored(*other, dtype)
-        if one[1] * other[1] <= 2 ** (2 * half_bits(dtype)):
+        if one[1] * other[1] <= 2 ** (2 * mean(dtype).half):
             assert scored(*one, dtype) < scored(*other, dtype)
 
 
@@ -76,16 +82,16 @@ def test_a_threshold_means_what_is_written(dtype: str, data: st.DataObject) -> N
     top = int(np.iinfo(dtype).max)
     near = thousandths * top * count // 1000
     total = min(max(near + data.draw(st.integers(-2, 2)), 0), top * count)
-    passes = scored(total, count, dtype) >= at_least(thousandths / 1000, dtype)
+    passes = scored(total, count, dtype) >= mean(dtype).at_least(thousandths / 1000)
     assert passes == (Fraction(total, count * top) >= Fraction(thousandths, 1000))
 
 
 def test_a_tenth_is_a_tenth() -> None:
     """A mean of exactly 51 of 255 passes 0.2, although the float 0.2 is a little more."""
-    assert scored(51, 1, "uint8") == at_least(0.2, "uint8")
-    assert scored(510 * 7, 70, "uint8") == at_least(0.2, "uint8")
-    assert scored(51 * 1000 - 1, 1000, "uint8") < at_least(0.2, "uint8")
-    assert scored(51, 200, "uint8") >= at_least(0.001, "uint8")
+    assert scored(51, 1, "uint8") == mean("uint8").at_least(0.2)
+    assert scored(510 * 7, 70, "uint8") == mean("uint8").at_least(0.2)
+    assert scored(51 * 1000 - 1, 1000, "uint8") < mean("uint8").at_least(0.2)
+    assert scored(51, 200, "uint8") >= mean("uint8").at_least(0.001)
 
 
 def test_arrays_are_scored_one_by_one() -> None:
@@ -94,13 +100,20 @@ def test_arrays_are_scored_one_by_one() -> None:
     count = rng.integers(1, 1000, 50).astype(np.uint64)
     total = rng.integers(0, 255, 50).astype(np.uint64) * count
     expected = [scored(t, c, "uint8") for t, c in zip(total.tolist(), count.tolist(), strict=True)]
-    assert scores(total, count, half_bits("uint8")).tolist() == expected
+    assert mean("uint8").of_fractions(total, count).tolist() == expected
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_one_is_the_largest_score(dtype: str) -> None:
     """A threshold of 1 fits into 64 bits, and only certainty reaches it."""
     top = int(np.iinfo(dtype).max)
-    assert at_least(1.0, dtype) == scored(top, 1, dtype) < 2**64
-    assert scored(top * 9 - 1, 9, dtype) < at_least(1.0, dtype)
-    assert at_least(0.0, dtype) == 0
+    assert mean(dtype).at_least(1.0) == scored(top, 1, dtype) < 2**64
+    assert scored(top * 9 - 1, 9, dtype) < mean(dtype).at_least(1.0)
+    assert mean(dtype).at_least(0.0) == 0
+
+
+def test_the_config_names_every_scoring() -> None:
+    """What the config accepts is what there is, in any order."""
+    accepted = get_args(AgglomerateConfig.model_fields["scoring"].annotation)
+    assert sorted(accepted) == sorted(METHODS)
+    assert [Scoring.of(name, "uint8").method for name in METHODS] == list(METHODS.values())

@@ -120,7 +120,7 @@ def test_many_killed_runs_end_as_one(tmp_path: Path) -> None:
         run.wait()
     check(run_steps(out, UP_AND_DOWN, quiet(workers=2)), str(out))
     alone = toy_run.folder(tmp_path / "alone", **AWRY)
-    check(run_steps(alone, UP_AND_DOWN, quiet(workers=1, serial=True)), alone)
+    check(run_steps(alone, UP_AND_DOWN, quiet(workers=1, serial=True)), str(alone))
     for step in UP_AND_DOWN:
         one, two = (sorted((f / f"toy-{step.name}").iterdir()) for f in (out, alone))
         assert [f.name for f in one] == [f.name for f in two]

@@ -14,11 +14,13 @@ from in_memory import MemoryStore
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cadseg.agglomeration import merge_tree, scores
+from cadseg.agglomeration import mean_affinity, merge_tree
 from cadseg.agglomeration.agglomerate import Merges
-from cadseg.agglomeration.waterz import MEAN, MEDIAN, STEPS, Contacts, forest
+from cadseg.agglomeration.scoring import METHODS, Scoring
+from cadseg.agglomeration.waterz import Contacts, forest
 from cadseg.evaluation import metrics
 from cadseg.pipeline import run
+from cadseg.renaming import Renaming
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-HALF = scores.half_bits(np.uint8)
+SCORING = Scoring.of("mean", np.uint8)
+STEPS = mean_affinity.STEPS
 THRESHOLDS = (0.0, 0.3, 0.5, 0.9, 1.0)
 
 
@@ -56,8 +59,8 @@ def same_partition(a: Array, b: Array) -> bool:
 # one block -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("scoring", "function"), [("mean", MEAN), ("median", MEDIAN)])
-def test_one_block_is_waterz(affinities: Array, scoring: str, function: str) -> None:
+@pytest.mark.parametrize("scoring", METHODS)
+def test_one_block_is_waterz(affinities: Array, scoring: str) -> None:
     """With one block the cut at T is what waterz itself makes of the fragments, for every T."""
     done = store(affinities, "waterz", scoring, (16, 72, 72)).run_all()
     fragments = done.arrays["fragments"]
@@ -68,7 +71,7 @@ def test_one_block_is_waterz(affinities: Array, scoring: str, function: str) -> 
             affinities.astype(np.float32) / 255,
             [1 - grey / (255 if scoring == "mean" else 256)],
             fragments=dense.copy(),
-            scoring_function=function,
+            scoring_function=METHODS[scoring].WATERZ,
         )
         found = cut(done, grey / 255)
         assert same_partition(found, expected)
@@ -78,7 +81,7 @@ def test_one_block_is_waterz(affinities: Array, scoring: str, function: str) -> 
 def cut(done: MemoryStore, threshold: float) -> Array:
     """The fragments of a run, as segments at `threshold`."""
     tree = Merges(**done.read_table("merges", done.grid.top, (0, 0, 0)))
-    return merge_tree.relabelled(done.arrays["fragments"], components(tree, threshold))
+    return components(tree, threshold).of(done.arrays["fragments"])
 
 
 def test_one_block_is_ours_for_the_mean(affinities: Array) -> None:
@@ -164,11 +167,10 @@ def table_of(rows: list[tuple[int, int, int]]) -> Contacts:
     return Contacts(u, v, grey * np.uint64(STEPS), np.full_like(u, STEPS))
 
 
-def components(tree: Merges, threshold: float) -> tuple[Array, Array]:
-    """Sorted (fragment, segment) of a tree cut at `threshold`."""
-    nothing = np.empty(0, np.uint64)
-    at_least = scores.at_least(threshold, np.uint8)
-    return merge_tree.cut(tree, (nothing, nothing), threshold=at_least, half=HALF)
+def components(tree: Merges, threshold: float) -> Renaming:
+    """The segments that fragments become when a tree is cut at `threshold`."""
+    lowest = SCORING.at_least(threshold)
+    return merge_tree.cut(tree, Renaming.empty(), threshold=lowest, scoring=SCORING)
 
 
 def smallest(rows: list[tuple[int, int, int]], threshold: float) -> dict[int, int]:
@@ -183,8 +185,8 @@ def smallest(rows: list[tuple[int, int, int]], threshold: float) -> dict[int, in
 @given(contacts, st.integers(1, 4))
 def test_a_cut_is_connected_components(rows: list[tuple[int, int, int]], parts: int) -> None:
     """At every threshold, for contacts in any number of blocks, joined over two levels."""
-    lower = [forest([table_of(rows[i::parts])], HALF) for i in range(parts)]
-    tree = forest([Contacts(t.parent, t.fragment, t.sum, t.count) for t in lower], HALF)
+    lower = [forest([table_of(rows[i::parts])], SCORING) for i in range(parts)]
+    tree = forest([Contacts(t.parent, t.fragment, t.sum, t.count) for t in lower], SCORING)
     for threshold in THRESHOLDS:
         found = components(tree, threshold)
         assert dict(zip(*(ids.tolist() for ids in found), strict=True)) == smallest(rows, threshold)
@@ -193,7 +195,7 @@ def test_a_cut_is_connected_components(rows: list[tuple[int, int, int]], parts: 
 @given(contacts)
 def test_a_forest_is_a_merge_tree(rows: list[tuple[int, int, int]]) -> None:
     """A fragment ends once, in a smaller one, and scores never rise on the way to the root."""
-    tree = forest([table_of(rows)], HALF)
+    tree = forest([table_of(rows)], SCORING)
     assert np.unique(tree.fragment).size == tree.fragment.size
     assert (tree.parent < tree.fragment).all()
     score = dict(zip(tree.fragment.tolist(), tree.sum.tolist(), strict=True))

@@ -1,8 +1,8 @@
-"""Merges of a block → which of them hold because a side is small, and what that joins.
+"""Merges of a block → the components of those that hold: at the threshold, or as a side is small.
 
-Only where `segment.min_voxels` asks for it, and before `cut`: what is handed down then has to be
-known by the names that were handed up here. Fragments go by the names of the components that they
-are in so far: the smallest fragment of each.
+A step of runs with `segment.min_voxels`, before `cut`. A component is named by its smallest
+fragment. Level by level, up to the block that holds everything, components of children are joined;
+`cut` hands their final names down.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg.agglomeration import merge_tree, scores
+from cadseg.agglomeration import merge_tree
 from cadseg.agglomeration.agglomerate import Merges
 from cadseg.agglomeration.segment_table import measured
-from cadseg.renaming import lookup
+from cadseg.renaming import Renaming
 from cadseg.workers.arrays import BASINS
 from cadseg.workers.estimates import crossing_clusters
 from cadseg.workers.resolve_down import names_of
 from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
-    from cadseg.agglomeration.merge_tree import Voxels
+    from cadseg.arrays import Array, Ids, Integers
     from cadseg.blocks import Block
-    from cadseg.fragments.climb import Ids
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
@@ -37,24 +36,23 @@ def run(block: Block, store: Store) -> dict[str, int]:
     holds = smaller < config.min_voxels
     holds |= merge_tree.holding(
         tree,
-        threshold=scores.at_least(config.threshold, store.affinity_dtype),
-        half=scores.half_bits(store.affinity_dtype),
+        threshold=store.scoring.at_least(config.threshold),
+        scoring=store.scoring,
     )
     ends = _ends(block, store)
-    u, v = (lookup(key[holds], *ends) for key in (tree.key_u, tree.key_v))
+    u, v = (ends.of(key[holds]) for key in (tree.key_u, tree.key_v))
     joins = merge_tree.components(u, v)
     rows = store.read_table("rows", block.level, block.cell, ("u", "v", "key_u", "key_v"))
     frozen = store.read_table("frozen", block.level, block.cell)["fragment"]
     go_up = np.isin(clusters, np.concatenate((rows["u"], rows["v"], frozen)))
     keys = np.unique(np.concatenate((rows["key_u"], rows["key_v"], frozen)))
-    now = lookup(lookup(keys, *ends), *joins)
-    store.write_table("joins", block, {"fragment": joins[0], "component": joins[1]})
-    store.write_table("ends", block, {"fragment": keys, "component": now})
+    store.write_table("joins", block, {"fragment": joins.ids, "component": joins.names})
+    store.write_table("ends", block, {"fragment": keys, "component": joins.of(ends.of(keys))})
     store.write_table("voxels", block, {"fragment": clusters[go_up], "voxels": voxels[go_up]})
     return {"small": int((smaller < config.min_voxels).sum())}
 
 
-def _voxels(block: Block, store: Store) -> tuple[Ids, Voxels]:
+def _voxels(block: Block, store: Store) -> tuple[Ids, Integers]:
     """Sorted clusters that may merge in the block, and how large each is before."""
     if block.level == 0:
         names, numbers = names_of(block, store), store.read("basins", block.write)
@@ -67,19 +65,17 @@ def _voxels(block: Block, store: Store) -> tuple[Ids, Voxels]:
     return clusters, total
 
 
-def _ends(block: Block, store: Store) -> tuple[Ids, Ids]:
-    """Fragments that keys of the children's rows name, sorted, and the components they are in.
+def _ends(block: Block, store: Store) -> Renaming:
+    """The components of fragments that keys of the children's rows name.
 
-    What several children name is frozen in each of them, and itself.
+    A fragment that several children name is frozen in each of them, so it is its own component.
     """
     if block.level == 0:
-        return np.empty(0, np.uint64), np.empty(0, np.uint64)
-    fragment, component = _of_children("ends", block, store)
-    order = np.argsort(fragment)
-    return fragment[order], component[order]
+        return Renaming.empty()
+    return Renaming.by_id(*_of_children("ends", block, store))
 
 
-def _of_children(kind: str, block: Block, store: Store) -> tuple[Ids, Ids]:
+def _of_children(kind: str, block: Block, store: Store) -> tuple[Ids, Array]:
     """Both columns of a table of all children."""
     cells = store.grid.children(block.level, block.cell)
     tables = [store.read_table(kind, block.level - 1, cell).values() for cell in cells]

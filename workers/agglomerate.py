@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cadseg.agglomeration import scores
-from cadseg.agglomeration.agglomerate import agglomerate
+from cadseg.agglomeration.agglomerate import agglomerate, scratch_for
 from cadseg.graph import cluster_graph
 from cadseg.graph.edges import Edges, Faces, outer_faces
-from cadseg.storage.scratch import Workspace
 from cadseg.workers.estimates import edges
 from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from cadseg.arrays import Array
     from cadseg.blocks import Block, Zyx
     from cadseg.graph.cluster_graph import Graph
+    from cadseg.storage.scratch import Scratch
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write the tables `merges`, `rows`, `bins` and `frozen` of the block."""
-    config = store.config.agglomerate
-    space = Workspace(config.memory_gb * 1e9, store.files.local(""))
-    rows = _rows_of(block, store, space)
+    scoring = store.scoring
+    rows, scratch = _rows_of(block, store)
     frozen = frozen_in(block, store)
     merges, left = agglomerate(
         rows,
         frozen.fragment,
-        floor=scores.at_least(config.min_affinity, store.affinity_dtype),
-        half=scores.half_bits(store.affinity_dtype),
-        median=config.scoring == "median",
-        space=space,
+        scoring=scoring,
+        floor=scoring.at_least(store.config.agglomerate.min_affinity),
+        scratch=scratch,
     )
     kept, bins = left.tables()
     store.write_table("merges", block, vars(merges))
@@ -44,16 +40,20 @@ def run(block: Block, store: Store) -> dict[str, int]:
     return {"edges": rows.u.size, "merges": merges.fragment.size, "left": left.u.size}
 
 
-def _rows_of(block: Block, store: Store, space: Workspace) -> Graph:
+def _rows_of(block: Block, store: Store) -> tuple[Graph, Scratch]:
+    """The rows of the block, and where all that is made of them is to lie."""
+    budget, folder = store.config.agglomerate.memory_gb * 1e9, store.files.local("")
     if block.level == 0:
         edges = Edges(**store.read_table("edges", 0, block.cell))
-        return cluster_graph.from_edges(edges, store.config.agglomerate.scoring)
+        scratch = scratch_for(edges.u.size, budget, folder)
+        return store.scoring.method.from_edges(edges), scratch
     children = store.grid.children(block.level, block.cell)
     columns = [functools.partial(_column, store, block.level - 1, cell) for cell in children]
-    return cluster_graph.joined_columns(columns, space)
+    scratch = scratch_for(cluster_graph.row_count(columns), budget, folder)
+    return cluster_graph.joined_columns(columns, scratch), scratch
 
 
-def _column(store: Store, level: int, cell: Zyx, name: str) -> np.ndarray[Any, Any]:
+def _column(store: Store, level: int, cell: Zyx, name: str) -> Array:
     """One column of the rows that a block has left."""
     kind = "rows" if name in cluster_graph.ROW_COLUMNS else "bins"
     return store.read_table(kind, level, cell, (name,))[name]

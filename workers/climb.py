@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from cadseg.workers.estimates import decoding
 from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
+    from cadseg.arrays import Array
     from cadseg.blocks import Block
     from cadseg.fragments.climb import Climb
     from cadseg.workers.step import Work
@@ -37,13 +38,13 @@ def run(block: Block, store: Store) -> dict[str, int]:
     return {"exits": climb.exits.size, "entries": climb.entries.size, "masked": masked}
 
 
-def _affinities(block: Block, store: Store) -> np.ndarray[Any, Any]:
+def _affinities(block: Block, store: Store) -> Array:
     if not store.fused:
         return store.read_affinities(block.read)
     return predict.predicted(block.read, store)[0]
 
 
-def _climb(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> Climb:
+def _climb(affinities: Array, block: Block, store: Store) -> Climb:
     config = store.config.fragments
     begins = zip(block.read.begin, store.grid.domain.begin, strict=True)
     field = heights.heights(
@@ -59,7 +60,7 @@ def _climb(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> Clim
     )
 
 
-def rim(affinities: np.ndarray[Any, Any], block: Block, store: Store) -> np.ndarray[Any, Any]:
+def rim(affinities: Array, block: Block, store: Store) -> Array:
     """Affinities across the block's open lower faces, z y x, one after the other."""
     planes = [np.empty(0, affinities.dtype)]
     for axis, side in open_sides(block.write, store.grid.domain):

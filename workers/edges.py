@@ -14,9 +14,8 @@ from cadseg.workers.resolve_down import names_of
 from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
+    from cadseg.arrays import Ids, Numbers
     from cadseg.blocks import Zyx
-    from cadseg.fragments.climb import Ids
-    from cadseg.graph.edges import Numbers
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from cadseg.agglomeration import agglomerate
+
 if TYPE_CHECKING:
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
@@ -29,9 +31,6 @@ CROSSING = 1.0
 CROSSING_SECTIONS = 0.02
 """The same per voxel of a z face, which cuts whole fragments."""
 
-PER_EDGE = 300
-"""Bytes per edge in agglomeration: 240 at 880 thousand edges, two bins each included."""
-
 PER_ROW = 200
 """Bytes per row where exits and cuts of blocks are joined."""
 
@@ -41,7 +40,7 @@ DECODED_AT_ONCE = 10
 
 def edges(work: Work) -> int:
     """Bytes of the edges of a block while they are agglomerated."""
-    return round(EDGES * work.largest) * PER_EDGE
+    return round(EDGES * work.largest) * agglomerate.PER_ROW
 
 
 def crossing_clusters(work: Work) -> int:

@@ -6,13 +6,15 @@ import tempfile
 
 import numpy as np
 
-from cadseg.agglomeration import merge_tree, scores
+from cadseg.agglomeration import merge_tree
 from cadseg.agglomeration.agglomerate import agglomerate
+from cadseg.agglomeration.scoring import METHODS, Scoring
 from cadseg.blocks import Roi
 from cadseg.fragments import heights
 from cadseg.fragments.climb import climb as climbed
 from cadseg.graph import cluster_graph, edges
 from cadseg.models import memory
+from cadseg.renaming import Renaming
 from cadseg.storage import tables
 from cadseg.storage.files import LocalFiles
 from cadseg.workers import climb, cut, process, pyramid, segment
@@ -32,11 +34,11 @@ def preload() -> None:
     found = climbed(field, box, box, box.shape)
     pairs = edges.pairs_inside(affinities, found.labels)
     rows = edges.edges_of([pairs], np.append(np.uint64(0), found.ids))
-    half, none = scores.half_bits(np.uint8), np.empty(0, np.uint64)
-    for scoring in ("median", "mean"):
-        contacts = cluster_graph.joined([cluster_graph.from_edges(rows, scoring)])
-        tree, _ = agglomerate(contacts, none, floor=0, half=half, median=scoring == "median")
-    merge_tree.cut(tree, (none, none), threshold=0, half=half)
+    for name in METHODS:
+        scoring = Scoring.of(name, np.uint8)
+        contacts = cluster_graph.joined([scoring.method.from_edges(rows)])
+        tree, _ = agglomerate(contacts, np.empty(0, np.uint64), scoring=scoring, floor=0)
+    merge_tree.cut(tree, Renaming.empty(), threshold=0, scoring=scoring)
     with tempfile.TemporaryDirectory() as folder:  # pyarrow imports pandas, where there is one
         tables.write(LocalFiles(folder), "ids", {"id": found.ids})
         tables.read(LocalFiles(folder), "ids")

@@ -1,4 +1,4 @@
-"""Where a block's exits finally lead, once the blocks above it are settled: down the levels."""
+"""Exits of a block, and where those of the block above finally lead → where its own do."""
 
 from __future__ import annotations
 
@@ -6,45 +6,45 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg import renaming
 from cadseg.fragments import climb
+from cadseg.renaming import Renaming
 from cadseg.workers.estimates import crossing_paths
 from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
+    from cadseg.arrays import Ids
     from cadseg.blocks import Block
-    from cadseg.fragments.climb import Ids
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write the table `roots`: (exit, root) for every path that leaves the block."""
-    exits, roots = roots_of(block, store)
-    store.write_table("roots", block, {"exit": exits, "root": roots})
-    return {"exits": exits.size}
+    roots = roots_of(block, store)
+    store.write_table("roots", block, {"exit": roots.ids, "root": roots.names})
+    return {"exits": roots.ids.size}
 
 
-def roots_of(block: Block, store: Store) -> tuple[Ids, Ids]:
+def roots_of(block: Block, store: Store) -> Renaming:
     """The final tops of all paths that leave the block, from the tables of the block above."""
     shape = store.grid.shape
     ends = store.read_table("exits", block.level, block.cell)["top"]
     exits = np.unique(ends[~climb.within(ends, block.write, shape)])
     if block.level == store.grid.top:
-        return exits, exits
+        return Renaming(exits, exits)
     level, parent = block.level + 1, store.grid.parent(block.cell)
     table = store.read_table("exits", level, parent)
-    roots = renaming.lookup(exits, table["exit"], table["top"])
+    roots = Renaming(table["exit"], table["top"]).of(exits)
     if level < store.grid.top:
         table = store.read_table("roots", level, parent)
-        roots = renaming.lookup(roots, table["exit"], table["root"])
-    return exits, roots
+        roots = Renaming(table["exit"], table["root"]).of(roots)
+    return Renaming(exits, roots)
 
 
 def names_of(block: Block, store: Store) -> Ids:
     """The fragment that each number of the block's `basins` stands for; 0 for 0."""
     ids = store.read_table("basins", block.level, block.cell)["id"]
-    return np.append(np.uint64(0), renaming.lookup(ids, *roots_of(block, store)))
+    return np.append(np.uint64(0), roots_of(block, store).of(ids))
 
 
 def cost(work: Work) -> Cost:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg import renaming
 from cadseg.fragments import climb
+from cadseg.renaming import Renaming
 from cadseg.workers.estimates import crossing_paths
 from cadseg.workers.step import Cost, StepKind
 
@@ -26,14 +26,13 @@ def run(block: Block, store: Store) -> dict[str, int]:
         table = store.read_table("entries", child.level, cell)
         entries.append(table["entry"])
         tops.append(table["top"])
-        ends = store.read_table("exits", child.level, cell)["top"]
-        exits.append(ends[~climb.within(ends, child.write, shape)])
-    entry, top = np.concatenate(entries), np.concatenate(tops)
+        left = store.read_table("exits", child.level, cell)["top"]
+        exits.append(left[~climb.within(left, child.write, shape)])
+    ends = Renaming.by_id(np.concatenate(entries), np.concatenate(tops)).followed()
     leaving = np.unique(np.concatenate(exits))
-    ends = renaming.follow(leaving, entry, top)
-    outer = np.sort(entry[climb.on_faces(entry, block.write, domain, shape)])
-    store.write_table("exits", block, {"exit": leaving, "top": ends})
-    store.write_table("entries", block, {"entry": outer, "top": renaming.follow(outer, entry, top)})
+    outer = ends.ids[climb.on_faces(ends.ids, block.write, domain, shape)]
+    store.write_table("exits", block, {"exit": leaving, "top": ends.of(leaving)})
+    store.write_table("entries", block, {"entry": outer, "top": ends.of(outer)})
     return {"exits": leaving.size, "entries": outer.size}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cadseg.agglomeration.segment_table import measured
-from cadseg.renaming import lookup
 from cadseg.workers import cut
 from cadseg.workers.arrays import BASINS, IDS
 from cadseg.workers.measure import write
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write level 0 of `segmentation`, and the tables `segments` and `parts`, of the block."""
     fragments = names_of(block, store)
-    segments = lookup(fragments, *cut.cut_of(block, store))
+    segments = cut.cut_of(block, store).of(fragments)
     numbers = store.read("basins", block.write)
     store.write("segmentation/0", block, numbers, segments)
     rows = measured(numbers, fragments, segments, block.write, store.grid.shape)

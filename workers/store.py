@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from cadseg.agglomeration.scoring import Scoring
     from cadseg.config import Config
     from cadseg.storage.tables import Table
     from cadseg.workers.manifest import Manifest
@@ -95,9 +96,11 @@ class Store:
         return self.read("affinities", roi)
 
     @property
-    def affinity_dtype(self) -> np.dtype[Any]:
-        """The unsigned type in which affinities are counted."""
-        return np.dtype(np.uint8)
+    def scoring(self) -> Scoring:
+        """How contacts are scored."""
+        from cadseg.agglomeration.scoring import Scoring  # numba takes long to import
+
+        return Scoring.of(self.config.agglomerate.scoring, np.uint8)
 
     @functools.cached_property
     def mask(self) -> volume.Volume | None:

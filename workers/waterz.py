@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg.agglomeration import scores, waterz
+from cadseg.agglomeration import waterz
 from cadseg.agglomeration.agglomerate import Merges
 from cadseg.agglomeration.waterz import Contacts
 from cadseg.graph.edges import Edges
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def run(block: Block, store: Store) -> dict[str, int]:
     """Write the tables `merges`, `rows` and `frozen` of the block."""
     parts = _parts(block, store)
-    forest = waterz.forest(parts, scores.half_bits(store.affinity_dtype))
+    forest = waterz.forest(parts, store.scoring)
     nothing = Merges(*(np.empty(0, np.uint64) for _ in range(6)))
     at_top = block.level == store.grid.top
     merges, left = (forest, nothing) if at_top else (nothing, forest)
@@ -51,14 +51,13 @@ def _parts(block: Block, store: Store) -> list[Contacts]:
 
 
 def _contacts(block: Block, store: Store) -> Contacts:
-    config = store.config.agglomerate
+    scoring = store.scoring
     return waterz.agglomerate(
         store.read_affinities(block.read),
         store.read("fragments", block.read),
         Edges(**store.read_table("edges", 0, block.cell)),
-        floor=scores.at_least(config.min_affinity, store.affinity_dtype),
-        half=scores.half_bits(store.affinity_dtype),
-        median=config.scoring == "median",
+        scoring=scoring,
+        floor=scoring.at_least(store.config.agglomerate.min_affinity),
     )
 
 
@@ -78,7 +77,7 @@ def cost(work: Work) -> Cost:
     if work.step.level:
         return Cost(memory=PER_FRAGMENT * round(FRAGMENTS * work.largest))
     per_voxel: float = PER_VOXEL
-    if work.store.config.agglomerate.scoring == "median":
+    if "Histogram" in work.store.scoring.method.WATERZ:
         per_voxel += PER_HISTOGRAM * EDGES
     read = (AFFINITIES + IDS) * work.voxels_read
     return Cost(memory=FIXED + round(per_voxel * work.largest_read), read=read)

@@ -1,7 +1,7 @@
 """Agglomeration inside one block: best edge first, as far as the block can know.
 
-Hierarchical merging with a reducible score (the mean, any quantile) gives the same tree whichever
-pairs of clusters that are each other's best are merged first (Lu, Zlateski, Seung, arXiv
+Hierarchical merging with a reducible score (`cadseg.agglomeration.scoring`) gives the same tree
+whichever pairs of clusters that are each other's best are merged first (Lu, Zlateski, Seung, arXiv
 2106.10795). So a block merges what it can see is best, and hands the rest up.
 
 A *frozen* cluster may have edges or voxels that the block does not see: it merges with nothing
@@ -21,22 +21,28 @@ A free cluster without an edge at or above the floor is final: its edges are dro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numba as nb
 import numpy as np
 
-from cadseg.agglomeration.best_first import State, merge
-from cadseg.agglomeration.histograms import Nodes, chained, medians, unchained
-from cadseg.agglomeration.neighbour_chain import Ropes, merge_partners
-from cadseg.agglomeration.numbering import keys, numbered
-from cadseg.agglomeration.rows import Rows, Tree, keep
-from cadseg.agglomeration.scores import LARGEST_COUNT, scores
+from cadseg.agglomeration.best_first import State, merge_best
+from cadseg.agglomeration.histograms import linked, unlinked
+from cadseg.agglomeration.neighbour_chain import Adjacency, merge_chains
+from cadseg.agglomeration.numbering import Numbering, keys, numbered
+from cadseg.agglomeration.rows import Rows, Tree, keep, score_all
+from cadseg.agglomeration.scores import LARGEST_COUNT
 from cadseg.graph.cluster_graph import Graph
-from cadseg.storage.scratch import Workspace, parts
+from cadseg.kernels import in_place
+from cadseg.storage.scratch import Scratch, parts
 
-Ids = np.ndarray[Any, np.dtype[np.uint64]]
-Numbers = np.ndarray[Any, np.dtype[np.uint32]]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cadseg.agglomeration.scoring import Scoring
+    from cadseg.arrays import Flags, Ids, Numbers
+
+PER_ROW = 300
+"""Bytes of memory, at most, for each row that a block agglomerates."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,7 @@ class Merges:
     Attributes:
         fragment: the cluster that ends, named by its smallest fragment, uint64.
         parent: the cluster that it joins, which has the smaller name, uint64.
-        sum, count: the score as a fraction, in units of the affinities' dtype, uint64. For the
-            median of maxima the bin and 1.
+        sum, count: the score as a fraction, in units of the affinities' dtype, uint64.
         key_u, key_v: the key of the edge between them: two fragments that touch, one on each side,
             uint64.
     """
@@ -60,96 +65,72 @@ class Merges:
     key_v: Ids
 
 
+def scratch_for(rows: int, budget: float, folder: Path) -> Scratch:
+    """Where to agglomerate so many rows: in memory within a budget in bytes, else in files."""
+    return Scratch(folder if rows * PER_ROW > budget else None)
+
+
 def agglomerate(
-    graph: Graph,
-    frozen: Ids,
-    *,
-    floor: int,
-    half: int,
-    median: bool,
-    space: Workspace | None = None,
+    graph: Graph, frozen: Ids, *, scoring: Scoring, floor: int, scratch: Scratch | None = None
 ) -> tuple[Merges, Graph]:
     """Merge all that can be merged here; returns the merges and the rows that remain.
 
     Args:
         graph: all rows of the block.
         frozen: clusters that may go on outside.
-        floor: smallest score that merges, from `scores.at_least`.
-        half: from `scores.half_bits`.
-        median: score by the median of maxima; else by the mean.
-        space: where all arrays are to lie.
+        scoring: which row is best.
+        floor: smallest score that merges, from `Scoring.at_least`.
+        scratch: where all arrays are to lie.
     """
-    space = space or Workspace()
+    scratch = scratch or Scratch()
     assert not graph.count.size or int(graph.count.sum(dtype=np.float64)) < LARGEST_COUNT
-    ids, by_key, tree, merges, rows, nodes = _merged(
-        graph, frozen, np.uint64(floor), half, median, space
-    )
-    names = space.taken(ids, tree.name)
-    low, high = space.empty(rows.u.size, np.uint64), space.empty(rows.u.size, np.uint64)
-    _named(rows, names, low, high)
-    order = space.order(low, high)
-    source = space.taken(by_key, space.taken(rows.key, order))
-    width, bins, bin_count = unchained(space.taken(rows.head, order), nodes, space)
-    left = Graph(
-        u=space.taken(low, order),
-        v=space.taken(high, order),
-        key_u=space.taken(graph.key_u, source),
-        key_v=space.taken(graph.key_v, source),
-        sum=space.taken(rows.sum, order),
-        count=space.taken(rows.count, order),
-        width=width,
-        bin=bins,
-        bin_count=bin_count,
-    )
-    return _best_first(graph, by_key, ids, tree, merges, half, median, space), left
+    numbering, tree, rows = _merged(graph, frozen, np.uint64(floor), scoring, scratch)
+    left = _left(graph, numbering, tree, rows, scratch)
+    return _merges(graph, numbering, tree, scratch), left
 
 
 def _merged(
-    graph: Graph, frozen: Ids, floor: np.uint64, half: int, median: bool, space: Workspace
-) -> tuple[Ids, Numbers, Tree, int, Rows, Nodes]:
-    """All clusters; rows by key; the tree with how many merges; what rows are left.
+    graph: Graph, frozen: Ids, floor: np.uint64, scoring: Scoring, scratch: Scratch
+) -> tuple[Numbering, Tree, Rows]:
+    """Merge; returns what numbers stand for, all merges, and the rows that remain.
 
-    Nothing else refers to the rows and their histograms: what has done its part goes.
+    Nothing else refers to rows and what is made of them: what has done its part goes.
     """
-    ids, by_key, rows, nodes = _columns(graph, half, median, space)
-    tree, block = Tree.of(ids.size, space), _marked(ids, frozen, space)
-    ropes, way = Ropes.of(rows, ids.size, space), space.empty(ids.size, np.uint32)
-    merges, hubs = merge_partners(
-        rows, nodes, ropes, tree, way, space.copy(block), floor, half, median
+    numbering, rows = _columns(graph, scoring, scratch)
+    clusters = numbering.ids.size
+    tree, blocked = Tree.of(clusters, scratch), _marked(numbering.ids, frozen, scratch)
+    merges, hubs = merge_chains(
+        rows,
+        Adjacency.of(rows, clusters, scratch),
+        tree,
+        scratch.empty(clusters, np.uint32),
+        scratch.copy(blocked),
+        floor,
+        scoring,
     )
-    del ropes, way
-    rows = rows.first(keep(rows, space.copy(block), floor), space)
-    head, nodes = chained(*unchained(rows.head, nodes, space), space)  # each in one place
-    rows = rows._replace(head=head)
+    rows = rows.first(keep(rows, scratch.copy(blocked), floor), scratch)
     if hubs:
-        state, order = State.of(rows.u.size, ids.size, space), _order(rows.now, rows.key, space)
-        merges = merge(
-            rows, nodes, order, state, tree, merges, space.copy(block), floor, half, median
-        )
-        rows = rows.first(keep(rows, block, floor), space)
-    return ids, by_key, tree, merges, rows, nodes
+        state = State.of(rows, clusters, _order(rows.score, rows.key, scratch), scratch)
+        merges = merge_best(rows, state, tree, merges, scratch.copy(blocked), floor, scoring)
+        rows = rows.first(keep(rows, blocked, floor), scratch)
+    return numbering, tree.first(merges), rows
 
 
-def _columns(
-    graph: Graph, half: int, median: bool, space: Workspace
-) -> tuple[Ids, Numbers, Rows, Nodes]:
-    """All clusters, sorted; the rows by key; the rows in numbers, and their histograms."""
-    ids, u, v = numbered(graph, space)
-    key, by_key = keys(graph, space)
-    head, nodes = chained(graph.width, graph.bin, graph.bin_count, space)
-    now = space.empty(u.size, np.uint64)
-    if median:
-        medians(head, nodes, half, now)
-    else:
-        for part in parts(u.size):
-            now[part] = scores(graph.sum[part], graph.count[part], half)
-    rows = Rows(u, v, key, now, space.copy(graph.sum), space.copy(graph.count), head)
-    return ids, by_key, rows, nodes
+def _columns(graph: Graph, scoring: Scoring, scratch: Scratch) -> tuple[Numbering, Rows]:
+    """The rows in numbers, scored."""
+    ids, u, v = numbered(graph, scratch)
+    key, by_key = keys(graph, scratch)
+    histogram, nodes = linked(graph.width, graph.bin, graph.bin_count, scratch)
+    total, count = scratch.copy(graph.sum), scratch.copy(graph.count)
+    score = scratch.empty(u.size, np.uint64)
+    rows = Rows(u, v, key, score, total, count, histogram, nodes)
+    score_all(rows, scoring)
+    return Numbering(ids, by_key), rows
 
 
-def _marked(ids: Ids, some: Ids, space: Workspace) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _marked(ids: Ids, some: Ids, scratch: Scratch) -> Flags:
     """Which of `ids` are in `some`."""
-    out = space.full(ids.size, False, np.bool_)
+    out: Flags = scratch.full(ids.size, False, np.bool_)
     place = np.searchsorted(ids, some)
     known = place < ids.size
     place, some = place[known], some[known]
@@ -157,36 +138,51 @@ def _marked(ids: Ids, some: Ids, space: Workspace) -> np.ndarray[Any, np.dtype[n
     return out
 
 
-def _order(now: Ids, key: Numbers, space: Workspace) -> Numbers:
+def _order(score: Ids, key: Numbers, scratch: Scratch) -> Numbers:
     """Places of rows or merges, best first: by score, then by key."""
-    falling = space.empty(now.size, np.uint64)
-    for part in parts(now.size):
-        falling[part] = ~now[part]
-    return space.order(falling, key)
+    falling = scratch.empty(score.size, np.uint64)
+    for part in parts(score.size):
+        falling[part] = ~score[part]
+    return scratch.order(falling, key)
 
 
-def _best_first(  # type: ignore[no-untyped-def]
-    graph: Graph, by_key, ids: Ids, tree: Tree, merges: int, half: int, median: bool,
-    space: Workspace,
-) -> Merges:  # fmt: skip
-    """The first `merges` of the tree, with names instead of numbers."""
-    child, parent, key, now, total, count = (column[:merges] for column in tree[1:])
-    order = _order(now, key, space)
-    if median:
-        total, count = now >> np.uint64(2 * half), space.full(merges, 1, np.uint64)
-    source = space.taken(by_key, space.taken(key, order))
-    return Merges(
-        fragment=space.taken(ids, space.taken(child, order)),
-        parent=space.taken(ids, space.taken(parent, order)),
-        sum=space.taken(total, order),
-        count=space.taken(count, order),
-        key_u=space.taken(graph.key_u, source),
-        key_v=space.taken(graph.key_v, source),
+def _left(graph: Graph, numbering: Numbering, tree: Tree, rows: Rows, scratch: Scratch) -> Graph:
+    """The rows that remain, with names instead of numbers, sorted."""
+    names = scratch.taken(numbering.ids, tree.name)
+    u, v = (scratch.empty(rows.u.size, np.uint64) for _ in range(2))
+    _name(rows, names, u, v)
+    order = scratch.order(u, v)
+    source = scratch.taken(numbering.by_key, scratch.taken(rows.key, order))
+    width, bins, bin_count = unlinked(scratch.taken(rows.histogram, order), rows.nodes, scratch)
+    return Graph(
+        u=scratch.taken(u, order),
+        v=scratch.taken(v, order),
+        key_u=scratch.taken(graph.key_u, source),
+        key_v=scratch.taken(graph.key_v, source),
+        sum=scratch.taken(rows.sum, order),
+        count=scratch.taken(rows.area, order),
+        width=width,
+        bin=bins,
+        bin_count=bin_count,
     )
 
 
-@nb.njit(nogil=True, cache=True)
-def _named(rows, names, low, high):  # type: ignore[no-untyped-def]
+def _merges(graph: Graph, numbering: Numbering, tree: Tree, scratch: Scratch) -> Merges:
+    """All merges, with names instead of numbers, best first."""
+    order = _order(tree.score, tree.key, scratch)
+    source = scratch.taken(numbering.by_key, scratch.taken(tree.key, order))
+    return Merges(
+        fragment=scratch.taken(numbering.ids, scratch.taken(tree.child, order)),
+        parent=scratch.taken(numbering.ids, scratch.taken(tree.parent, order)),
+        sum=scratch.taken(tree.numerator, order),
+        count=scratch.taken(tree.denominator, order),
+        key_u=scratch.taken(graph.key_u, source),
+        key_v=scratch.taken(graph.key_v, source),
+    )
+
+
+@in_place
+def _name(rows: Rows, names: Ids, low: Ids, high: Ids) -> None:
     """The rows' ends as clusters are called now, the smaller one first."""
     for row in range(low.size):
         u, v = names[rows.u[row]], names[rows.v[row]]

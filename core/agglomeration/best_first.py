@@ -1,133 +1,181 @@
 """Merging best first, over the whole graph: for clusters with any number of rows.
 
 A merge ends the cluster with fewer rows: its rows move to the other one, and where that has a row
-to the same neighbour already, the two become one.
+to the same neighbour already, the two are joined.
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numba as nb
 import numpy as np
 
-from cadseg.agglomeration.heap import better, pop, push
-from cadseg.agglomeration.row_index import find, insert, remove
+from cadseg.agglomeration.heap import Heap, better, pop, push
+from cadseg.agglomeration.row_index import find, insert, remove, table_for
 from cadseg.agglomeration.rows import record, unite
+from cadseg.kernels import in_place, inlined
 
 if TYPE_CHECKING:
-    from cadseg.storage.scratch import Workspace
+    from cadseg.agglomeration.rows import Rows, Tree
+    from cadseg.agglomeration.scoring import Scoring
+    from cadseg.arrays import Flags, Int, Integers, Numbers
+    from cadseg.storage.scratch import Scratch
+
+
+class Queue(NamedTuple):
+    """Rows in the order in which they may merge their ends.
+
+    Attributes:
+        order: rows as they were at the start, best first.
+        at: how many of them have been taken, [1].
+        fresh: by row, whether it has not changed since the start.
+        heap: rows that have changed: at most one for each row that another was joined to.
+    """
+
+    order: Numbers
+    at: Integers
+    fresh: Flags
+    heap: Heap
 
 
 class State(NamedTuple):
-    """What the merging itself works with."""
+    """The graph, and what comes next.
 
-    fresh: Any  # by row: whether it still stands in the order as it is
-    degree: Any  # by cluster: rows
-    # every row hangs in the chains of both its ends: half-row 2 * row + (0 at u, 1 at v)
-    head: Any
-    follow: Any
-    table: Any  # rows by their ends
-    heap_score: Any  # a row enters the heap when another ends in it: at most once per row that ends
-    heap_key: Any
-    heap_row: Any
+    Attributes:
+        queue: of all rows.
+        by_ends: hash table of rows by their ends.
+        degree: by cluster, how many rows it has.
+        first: by cluster, the first of its half-edges, -1 for none.
+        next: by half-edge, the next one of the same cluster. A row is two half-edges, 2 * row at
+            its end u and 2 * row + 1 at v.
+    """
+
+    queue: Queue
+    by_ends: Numbers
+    degree: Numbers
+    first: Integers
+    next: Integers
 
     @classmethod
-    def of(cls, rows: int, clusters: int, space: Workspace) -> State:
-        """Before the first merge."""
-        slots = max(2, 1 << math.ceil(math.log2(1.6 * rows + 2)))
-        return cls(
-            fresh=space.full(rows, True, np.bool_),
-            degree=space.full(clusters, 0, np.uint32),
-            head=space.full(clusters, -1, np.int64),
-            follow=space.empty(2 * rows, np.int64),
-            table=space.full(slots, 0, np.uint32),
-            heap_score=space.empty(rows, np.uint64),
-            heap_key=space.empty(rows, np.uint32),
-            heap_row=space.empty(rows, np.uint32),
+    def of(cls, rows: Rows, clusters: int, order: Numbers, scratch: Scratch) -> State:
+        """Before the first merge; `order` are the rows, best first."""
+        size = rows.u.size
+        fresh, heap = scratch.full(size, True, np.bool_), Heap.of(size, scratch)
+        state = cls(
+            queue=Queue(order, np.zeros(1, np.int64), fresh, heap),
+            by_ends=table_for(size, scratch),
+            degree=scratch.full(clusters, 0, np.uint32),
+            first=scratch.full(clusters, -1, np.int64),
+            next=scratch.empty(2 * size, np.int64),
         )
+        _fill(rows, state)
+        return state
 
 
-@nb.njit(nogil=True, cache=True)
-def merge(rows, nodes, order, state, tree, merges, blocked, floor, half, median):  # type: ignore[no-untyped-def]
+@in_place
+def _fill(rows: Rows, state: State) -> None:
+    for row in range(rows.u.size):
+        insert(state.by_ends, rows.u, rows.v, row)
+        _attach(state, rows.u[row], 2 * row)
+        _attach(state, rows.v[row], 2 * row + 1)
+
+
+@inlined
+def _attach(state: State, cluster: Int, half_edge: Int) -> None:
+    state.next[half_edge] = state.first[cluster]
+    state.first[cluster] = half_edge
+    state.degree[cluster] += np.uint32(1)
+
+
+@in_place
+def merge_best(
+    rows: Rows,
+    state: State,
+    tree: Tree,
+    merges: int,
+    blocked: Flags,
+    floor: Int,
+    scoring: Scoring,
+) -> int:
     """Merge; returns how often, together with the `merges` before.
 
-    `order` are the rows, best first; `blocked` are clusters that merge with nothing, and those that
-    are stuck are added. What describes rows and clusters is then as it is at the end.
+    `blocked` are clusters that merge with nothing, and those that are stuck are added. Rows are
+    left as they are in the end.
     """
-    u, v, key, now, total, count, chain = rows
-    fresh, degree, head, follow, table = (
-        state.fresh, state.degree, state.head, state.follow, state.table
-    )  # fmt: skip
-    heap_score, heap_key, heap_row = state.heap_score, state.heap_key, state.heap_row
-    for row in range(u.size):
-        insert(table, u, v, row)
-        for end, hand in ((u[row], 2 * row), (v[row], 2 * row + 1)):
-            follow[hand] = head[end]
-            head[end] = hand
-            degree[end] += np.uint32(1)
-    size = 0
-    at = 0
     while True:
-        while at < order.size and not (u[order[at]] != v[order[at]] and fresh[order[at]]):
-            at += 1
-        while size and not (
-            u[heap_row[0]] != v[heap_row[0]]
-            and now[heap_row[0]] == heap_score[0]
-            and key[heap_row[0]] == heap_key[0]
-        ):
-            pop(heap_score, heap_key, heap_row, size)
-            size -= 1
-        if at == order.size and size == 0:
-            break
-        if size and (
-            at == order.size or better(heap_score[0], heap_key[0], now[order[at]], key[order[at]])
-        ):
-            best = np.int64(heap_row[0])
-            pop(heap_score, heap_key, heap_row, size)
-            size -= 1
-        else:
-            best = np.int64(order[at])
-            at += 1
-        if now[best] < floor:
-            break
-        stays, goes = u[best], v[best]
+        best = _next_best(rows, state.queue)
+        if best < 0 or rows.score[best] < floor:
+            return merges
+        stays, goes = rows.u[best], rows.v[best]
         if blocked[stays] or blocked[goes]:
             blocked[stays] = True
             blocked[goes] = True
             continue
-        if degree[stays] < degree[goes]:
+        if state.degree[stays] < state.degree[goes]:
             stays, goes = goes, stays
-        record(tree, merges, rows, best, stays, goes)
+        record(tree, merges, rows, best, scoring)
         merges += 1
-        remove(table, u, v, best)
-        v[best] = u[best]
-        degree[stays] -= np.uint32(1)
-        hand = head[goes]
-        while hand >= 0:
-            onward = follow[hand]
-            row = hand >> 1
-            if u[row] != v[row]:
-                other = v[row] if hand & 1 == 0 else u[row]
-                remove(table, u, v, row)
-                twin = find(table, u, v, stays, other)
-                if twin < 0:
-                    if hand & 1 == 0:
-                        u[row] = stays
-                    else:
-                        v[row] = stays
-                    insert(table, u, v, row)
-                    follow[hand] = head[stays]
-                    head[stays] = hand
-                    degree[stays] += np.uint32(1)
+        remove(state.by_ends, rows.u, rows.v, best)
+        rows.v[best] = rows.u[best]
+        state.degree[stays] -= np.uint32(1)
+        _absorb(rows, state, stays, goes, scoring)
+
+
+@inlined
+def _next_best(rows: Rows, queue: Queue) -> Int:
+    """Take the best row that has not ended out of the queue; -1 if there is none."""
+    order, at, fresh, heap = queue
+    while at[0] < order.size and not (
+        fresh[order[at[0]]] and rows.u[order[at[0]]] != rows.v[order[at[0]]]
+    ):
+        at[0] += 1
+    while heap.size[0] and _stale(rows, heap):
+        pop(heap)
+    unchanged = np.int64(-1)
+    if at[0] < order.size:
+        unchanged = np.int64(order[at[0]])
+    if heap.size[0] and (
+        unchanged < 0
+        or better(heap.score[0], heap.key[0], rows.score[unchanged], rows.key[unchanged])
+    ):
+        changed = np.int64(heap.row[0])
+        pop(heap)
+        return changed
+    at[0] += 1
+    return unchanged
+
+
+@inlined
+def _stale(rows: Rows, heap: Heap) -> bool:
+    """Whether the row of the first entry has ended or changed since."""
+    row = heap.row[0]
+    same = rows.score[row] == heap.score[0] and rows.key[row] == heap.key[0]
+    return rows.u[row] == rows.v[row] or not same
+
+
+@inlined
+def _absorb(rows: Rows, state: State, stays: Int, goes: Int, scoring: Scoring) -> None:
+    """Move the rows of a cluster that ends to the one that stays; where both have one, join."""
+    half_edge = state.first[goes]
+    while half_edge >= 0:
+        following = state.next[half_edge]
+        row = half_edge >> 1
+        if rows.u[row] != rows.v[row]:
+            other = rows.v[row] if half_edge & 1 == 0 else rows.u[row]
+            remove(state.by_ends, rows.u, rows.v, row)
+            twin = find(state.by_ends, rows.u, rows.v, stays, other)
+            if twin < 0:
+                if half_edge & 1 == 0:
+                    rows.u[row] = stays
                 else:
-                    degree[other] -= np.uint32(1)
-                    was, was_key = now[twin], key[twin]
-                    unite(u, v, key, now, total, count, chain, nodes, twin, row, half, median)
-                    if now[twin] != was or key[twin] != was_key:
-                        fresh[twin] = False
-                        push(heap_score, heap_key, heap_row, size, now[twin], key[twin], twin)
-                        size += 1
-            hand = onward
-    return merges
+                    rows.v[row] = stays
+                insert(state.by_ends, rows.u, rows.v, row)
+                _attach(state, stays, half_edge)
+            else:
+                state.degree[other] -= np.uint32(1)
+                score, key = rows.score[twin], rows.key[twin]
+                unite(rows, twin, row, scoring)
+                if rows.score[twin] != score or rows.key[twin] != key:
+                    state.queue.fresh[twin] = False
+                    push(state.queue.heap, rows.score[twin], rows.key[twin], twin)
+        half_edge = following

@@ -1,24 +1,20 @@
-"""Hash tables of ids inside kernels: linear probing, a power of two long, 0 is no id."""
+"""The hash of ids that orders keys, spreads rows over hash tables, and colours segments."""
 
 from __future__ import annotations
 
-import numba as nb
+from typing import Any
+
 import numpy as np
 
+from cadseg.kernels import kernel
 
-@nb.njit(nogil=True, cache=True)
-def mixed(value):  # type: ignore[no-untyped-def]
+
+def splitmix64(value: Any) -> Any:
     """Finalizer of SplitMix64 (Steele et al. 2014): a bijection of uint64 that looks random."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
 
 
-@nb.njit(nogil=True, cache=True)
-def slot_of(keys, key):  # type: ignore[no-untyped-def]
-    """Where `key` is in the table `keys`, or the empty place where it would go."""
-    last = np.uint64(keys.size - 1)
-    slot = mixed(key) & last
-    while keys[slot] != 0 and keys[slot] != key:
-        slot = (slot + np.uint64(1)) & last
-    return slot
+mixed = kernel(splitmix64)
+"""The same, for kernels."""

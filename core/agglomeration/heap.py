@@ -1,53 +1,88 @@
 """A heap of rows, best first: larger score, then smaller key.
 
 An entry keeps the score and the key with which its row came in; it is stale when the row has
-changed since. The first `size` elements of three arrays are in use.
+changed since.
 """
 
 from __future__ import annotations
 
-import numba as nb
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from cadseg.kernels import in_place
+
+if TYPE_CHECKING:
+    from cadseg.arrays import Ids, Int, Integers, Numbers
+    from cadseg.storage.scratch import Scratch
 
 
-@nb.njit(nogil=True, cache=True)
-def better(score_a, key_a, score_b, key_b):  # type: ignore[no-untyped-def]
+class Heap(NamedTuple):
+    """Entries; the best one is the first.
+
+    Attributes:
+        score, key, row: of each entry.
+        size: how many entries are in use, [1].
+    """
+
+    score: Ids
+    key: Numbers
+    row: Numbers
+    size: Integers
+
+    @classmethod
+    def of(cls, capacity: int, scratch: Scratch) -> Heap:
+        """Empty."""
+        return cls(
+            scratch.empty(capacity, np.uint64),
+            scratch.empty(capacity, np.uint32),
+            scratch.empty(capacity, np.uint32),
+            np.zeros(1, np.int64),
+        )
+
+
+@in_place
+def better(score_a: Int, key_a: Int, score_b: Int, key_b: Int) -> Any:
     """Whether a goes before b."""
     return score_a > score_b or (score_a == score_b and key_a < key_b)
 
 
-@nb.njit(nogil=True, cache=True)
-def push(heap_score, heap_key, heap_row, size, now, key, row):  # type: ignore[no-untyped-def]
-    """Add an entry to `size` entries."""
-    at = size
+@in_place
+def push(heap: Heap, score: Int, key: Int, row: Int) -> None:
+    """Add an entry."""
+    at = heap.size[0]
+    heap.size[0] += 1
     while at > 0:
         up = (at - 1) >> 1
-        if not better(now, key, heap_score[up], heap_key[up]):
+        if not better(score, key, heap.score[up], heap.key[up]):
             break
-        heap_score[at], heap_key[at], heap_row[at] = heap_score[up], heap_key[up], heap_row[up]
+        _copy(heap, up, at)
         at = up
-    heap_score[at], heap_key[at], heap_row[at] = now, key, row
+    heap.score[at], heap.key[at], heap.row[at] = score, key, row
 
 
-@nb.njit(nogil=True, cache=True)
-def pop(heap_score, heap_key, heap_row, size):  # type: ignore[no-untyped-def]
-    """Drop the best of `size` entries."""
-    size -= 1
-    now, key, row = heap_score[size], heap_key[size], heap_row[size]
+@in_place
+def pop(heap: Heap) -> None:
+    """Drop the best entry."""
+    heap.size[0] -= 1
+    size = heap.size[0]
+    score, key, row = heap.score[size], heap.key[size], heap.row[size]
     at = 0
     while True:
         down = 2 * at + 1
         if down >= size:
             break
         if down + 1 < size and better(
-            heap_score[down + 1], heap_key[down + 1], heap_score[down], heap_key[down]
+            heap.score[down + 1], heap.key[down + 1], heap.score[down], heap.key[down]
         ):
             down += 1
-        if not better(heap_score[down], heap_key[down], now, key):
+        if not better(heap.score[down], heap.key[down], score, key):
             break
-        heap_score[at], heap_key[at], heap_row[at] = (
-            heap_score[down],
-            heap_key[down],
-            heap_row[down],
-        )
+        _copy(heap, down, at)
         at = down
-    heap_score[at], heap_key[at], heap_row[at] = now, key, row
+    heap.score[at], heap.key[at], heap.row[at] = score, key, row
+
+
+@in_place
+def _copy(heap: Heap, at: Int, to: Int) -> None:
+    heap.score[to], heap.key[to], heap.row[to] = heap.score[at], heap.key[at], heap.row[at]

@@ -1,119 +1,120 @@
-"""Histograms of maxima as chains of bins, one per row, so that merging two allocates nothing.
+"""Histograms of maxima as linked lists of bins, one per row: joining two allocates nothing.
 
-A chain's nodes are places in `bin` and `count`; `next` leads from one to the next, with larger
-bins, and ends with NONE.
+The nodes of a list are places in `Nodes`; `next` leads from one to the next, with larger bins, and
+ends with NONE.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numba as nb
 import numpy as np
 
-from cadseg.agglomeration.scores import score
+from cadseg.kernels import in_place
 
 if TYPE_CHECKING:
-    from cadseg.storage.scratch import Workspace
+    from cadseg.arrays import Ids, Int, Numbers
+    from cadseg.storage.scratch import Scratch
 
 NONE = np.uint32(0xFFFFFFFF)
 """No node."""
 
 
 class Nodes(NamedTuple):
-    """The nodes of all chains."""
+    """The nodes of all lists.
 
-    next: Any  # uint32
-    bin: Any  # uint32
-    count: Any  # uint64
-    size: Any  # maxima in all of the chain, at its first node; uint64
+    Attributes:
+        next: the node after each.
+        bin: a largest affinity.
+        edges: how many original edges have it.
+        size: at the first node of a list, the edges of all its nodes.
+    """
+
+    next: Numbers
+    bin: Numbers
+    edges: Ids
+    size: Ids
 
 
-def chained(width: Any, bins: Any, counts: Any, space: Workspace) -> tuple[Any, Nodes]:
-    """Histograms as in a `Graph`: where the chain of each row begins, uint32, and all nodes."""
+def linked(width: Numbers, bins: Numbers, counts: Ids, scratch: Scratch) -> tuple[Numbers, Nodes]:
+    """Histograms as in a `Graph`: the first node of each row's list, and all nodes."""
     assert bins.size < NONE, f"{bins.size} bins are too many for one block"
-    head = space.empty(width.size, np.uint32)
+    first = scratch.empty(width.size, np.uint32)
     nodes = Nodes(
-        next=space.empty(bins.size, np.uint32),
-        bin=space.copy(bins),
-        count=space.copy(counts),
-        size=space.full(bins.size, 0, np.uint64),
+        next=scratch.empty(bins.size, np.uint32),
+        bin=scratch.copy(bins),
+        edges=scratch.copy(counts),
+        size=scratch.full(bins.size, 0, np.uint64),
     )
-    _chain(width, head, nodes)
-    return head, nodes
+    _link(width, first, nodes)
+    return first, nodes
 
 
-def unchained(head: Any, nodes: Nodes, space: Workspace) -> tuple[Any, Any, Any]:
-    """And back: width of each row, bins and counts of all."""
-    width = space.empty(head.size, np.uint32)
-    size = _widths(head, nodes, width)
-    bins, counts = space.empty(size, np.uint32), space.empty(size, np.uint64)
-    _unchain(head, nodes, bins, counts)
+def unlinked(first: Numbers, nodes: Nodes, scratch: Scratch) -> tuple[Numbers, Numbers, Ids]:
+    """And back: the width of each row, bins and counts of all rows."""
+    width = scratch.empty(first.size, np.uint32)
+    size = _widths(first, nodes, width)
+    bins, counts = scratch.empty(size, np.uint32), scratch.empty(size, np.uint64)
+    _unlink(first, nodes, bins, counts)
     return width, bins, counts
 
 
-@nb.njit(nogil=True, cache=True)
-def _chain(width, head, nodes):  # type: ignore[no-untyped-def]
+@in_place
+def _link(width: Numbers, first: Numbers, nodes: Nodes) -> None:
     at = 0
     for row in range(width.size):
-        head[row] = at if width[row] else NONE
+        first[row] = at if width[row] else NONE
         for _ in range(width[row]):
-            nodes.size[head[row]] += nodes.count[at]
+            nodes.size[first[row]] += nodes.edges[at]
             nodes.next[at] = at + 1
             at += 1
         if width[row] > 0:
             nodes.next[at - 1] = NONE
 
 
-@nb.njit(nogil=True, cache=True)
-def median_of(head, nodes, half):  # type: ignore[no-untyped-def]
-    """Score of a chain's median: the bin of the (n // 2 + 1)-th smallest maximum, as in waterz."""
-    pivot = nodes.size[head] // np.uint64(2) + np.uint64(1)
-    node = head
-    below = nodes.count[node]
+@in_place
+def median(first: Int, nodes: Nodes) -> Any:
+    """The bin of the (n // 2 + 1)-th smallest maximum."""
+    pivot = nodes.size[first] // np.uint64(2) + np.uint64(1)
+    node = first
+    below = nodes.edges[node]
     while below < pivot:
         node = nodes.next[node]
-        below += nodes.count[node]
-    return score(np.uint64(nodes.bin[node]), np.uint64(1), half)
+        below += nodes.edges[node]
+    return nodes.bin[node]
 
 
-@nb.njit(nogil=True, cache=True)
-def medians(head, nodes, half, out):  # type: ignore[no-untyped-def]
-    """`median_of` every chain, into `out`."""
-    for row in range(head.size):
-        out[row] = median_of(head[row], nodes, half)
-
-
-@nb.njit(nogil=True, cache=True)
-def join(first, second, nodes):  # type: ignore[no-untyped-def]
-    """Two ascending chains as one; returns its head."""
-    follow, bins, counts, sizes = nodes
-    size = sizes[first] + sizes[second]
-    head = tail = NONE
-    while first != NONE and second != NONE:
-        if bins[first] > bins[second]:
-            first, second = second, first
-        if bins[first] == bins[second]:
-            counts[first] += counts[second]
-            second = follow[second]
-        if tail == NONE:
-            head = first
+@in_place
+def join(one: Int, other: Int, nodes: Nodes) -> Int:
+    """Two lists as one; returns its first node."""
+    following, bins, counts, sizes = nodes
+    size = sizes[one] + sizes[other]
+    first: Int = NONE
+    last: Int = NONE
+    while one != NONE and other != NONE:
+        if bins[one] > bins[other]:
+            one, other = other, one
+        if bins[one] == bins[other]:
+            counts[one] += counts[other]
+            other = following[other]
+        if last == NONE:
+            first = one
         else:
-            follow[tail] = first
-        tail = first
-        first = follow[first]
-    follow[tail] = min(first, second)  # what is left of one of them
-    sizes[head] = size
-    return head
+            following[last] = one
+        last = one
+        one = following[one]
+    following[last] = min(one, other)  # what is left of one of them
+    sizes[first] = size
+    return first
 
 
-@nb.njit(nogil=True, cache=True)
-def _widths(head, nodes, out):  # type: ignore[no-untyped-def]
-    """Bins of each chain, and of all together."""
+@in_place
+def _widths(first: Numbers, nodes: Nodes, out: Numbers) -> int:
+    """Bins of each list into `out`; returns those of all together."""
     size = 0
-    for row in range(head.size):
+    for row in range(first.size):
         out[row] = 0
-        node = head[row]
+        node = first[row]
         while node != NONE:
             out[row] += np.uint32(1)
             size += 1
@@ -121,13 +122,13 @@ def _widths(head, nodes, out):  # type: ignore[no-untyped-def]
     return size
 
 
-@nb.njit(nogil=True, cache=True)
-def _unchain(head, nodes, out_bin, out_count):  # type: ignore[no-untyped-def]
+@in_place
+def _unlink(first: Numbers, nodes: Nodes, bins: Numbers, counts: Ids) -> None:
     at = 0
-    for row in range(head.size):
-        node = head[row]
+    for row in range(first.size):
+        node = first[row]
         while node != NONE:
-            out_bin[at] = nodes.bin[node]
-            out_count[at] = nodes.count[node]
+            bins[at] = nodes.bin[node]
+            counts[at] = nodes.edges[node]
             at += 1
             node = nodes.next[node]

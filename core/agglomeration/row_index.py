@@ -6,20 +6,33 @@ in again after. The table's length is a power of two, larger than the number of 
 
 from __future__ import annotations
 
-import numba as nb
+import math
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from cadseg.agglomeration.hashing import mixed
+from cadseg.kernels import in_place
+
+if TYPE_CHECKING:
+    from cadseg.arrays import Int, Numbers
+    from cadseg.storage.scratch import Scratch
 
 
-@nb.njit(nogil=True, cache=True)
-def _place(a, b, last):  # type: ignore[no-untyped-def]
+def table_for(rows: int, scratch: Scratch) -> Numbers:
+    """An empty table with room for so many rows."""
+    slots: Numbers = scratch.full(max(2, 1 << math.ceil(math.log2(1.6 * rows + 2))), 0, np.uint32)
+    return slots
+
+
+@in_place
+def _place(a: Int, b: Int, last: Int) -> Int:
     low, high = np.uint64(min(a, b)), np.uint64(max(a, b))
     return np.int64(mixed((high << np.uint64(32)) | low) & np.uint64(last))
 
 
-@nb.njit(nogil=True, cache=True)
-def find(table, u, v, a, b):  # type: ignore[no-untyped-def]
+@in_place
+def find(table: Numbers, u: Numbers, v: Numbers, a: Int, b: Int) -> Int:
     """The row between `a` and `b`, or -1."""
     last = table.size - 1
     place = _place(a, b, last)
@@ -31,8 +44,8 @@ def find(table, u, v, a, b):  # type: ignore[no-untyped-def]
     return np.int64(-1)
 
 
-@nb.njit(nogil=True, cache=True)
-def insert(table, u, v, row):  # type: ignore[no-untyped-def]
+@in_place
+def insert(table: Numbers, u: Numbers, v: Numbers, row: Int) -> None:
     """Put `row` in, under its ends."""
     last = table.size - 1
     place = _place(u[row], v[row], last)
@@ -41,8 +54,8 @@ def insert(table, u, v, row):  # type: ignore[no-untyped-def]
     table[place] = np.uint32(row + 1)
 
 
-@nb.njit(nogil=True, cache=True)
-def remove(table, u, v, row):  # type: ignore[no-untyped-def]
+@in_place
+def remove(table: Numbers, u: Numbers, v: Numbers, row: Int) -> None:
     """Take `row` out, and move back what had to probe past it."""
     last = table.size - 1
     place = _place(u[row], v[row], last)

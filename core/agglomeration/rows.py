@@ -1,90 +1,122 @@
 """The rows of a graph as columns of numbers, and the merges of clusters as they are found.
 
-Clusters are numbers in the order of their names, keys numbers in the order of keys. A row that ends
-where it begins is over.
+Clusters are numbers in the order of their names, keys numbers in the order of keys. A row whose
+ends are equal has ended: its clusters have merged, or it was joined to another row.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numba as nb
 import numpy as np
 
-from cadseg.agglomeration.histograms import join, median_of
-from cadseg.agglomeration.scores import score
+from cadseg.agglomeration.histograms import linked, unlinked
+from cadseg.agglomeration.scoring import fraction, join, score_of
+from cadseg.kernels import in_place, inlined
 
 if TYPE_CHECKING:
-    from cadseg.storage.scratch import Workspace
+    from cadseg.agglomeration.histograms import Nodes
+    from cadseg.agglomeration.scoring import Scoring
+    from cadseg.arrays import Flags, Ids, Int, Numbers
+    from cadseg.storage.scratch import Scratch
 
 
 class Rows(NamedTuple):
-    """Columns, one element per row."""
+    """Columns, one element per row.
 
-    u: Any  # one end, uint32
-    v: Any  # the other, uint32
-    key: Any  # uint32
-    now: Any  # score, uint64
-    sum: Any  # uint64
-    count: Any  # uint64
-    head: Any  # of the chain of the row's histogram, uint32
+    Attributes:
+        u, v: the clusters at both ends.
+        key: by which ties are broken.
+        score: with which the row may merge its ends.
+        sum: of the affinities of the contact.
+        area: of the contact, in voxel pairs.
+        histogram: the first node of the row's histogram.
+        nodes: of all histograms; no column.
+    """
 
-    def first(self, size: int, space: Workspace) -> Rows:
-        """The first rows in arrays of their own, so that those of the others can go."""
-        return Rows(*(space.copy(column[:size]) for column in self))
+    u: Numbers
+    v: Numbers
+    key: Numbers
+    score: Ids
+    sum: Ids
+    area: Ids
+    histogram: Numbers
+    nodes: Nodes
+
+    def first(self, size: int, scratch: Scratch) -> Rows:
+        """The first rows, with each histogram in one place, in arrays that hold nothing else."""
+        histograms = unlinked(self.histogram[:size], self.nodes, scratch)
+        columns = {name: scratch.copy(getattr(self, name)[:size]) for name in self._fields[:-2]}
+        first, nodes = linked(*histograms, scratch)
+        return Rows(**columns, histogram=first, nodes=nodes)
 
 
 class Tree(NamedTuple):
-    """Merges, and what clusters are called after them."""
+    """Merges as they are found, and the names of clusters after them.
 
-    name: Any  # by cluster: smallest member
-    child: Any  # by merge, as are all that follow
-    parent: Any
-    key: Any  # of the row that merged, as are all that follow
-    now: Any
-    sum: Any
-    count: Any
+    Attributes:
+        name: by cluster, its smallest member.
+        child, parent: by merge, the name that ends and the one that stays.
+        key, score: of the row that merged them.
+        numerator, denominator: its score as a fraction.
+    """
+
+    name: Numbers
+    child: Numbers
+    parent: Numbers
+    key: Numbers
+    score: Ids
+    numerator: Ids
+    denominator: Ids
 
     @classmethod
-    def of(cls, clusters: int, space: Workspace) -> Tree:
+    def of(cls, clusters: int, scratch: Scratch) -> Tree:
         """Before the first merge."""
-        small = [space.empty(clusters, np.uint32) for _ in range(4)]
+        small = [scratch.empty(clusters, np.uint32) for _ in range(4)]
         small[0][:] = np.arange(clusters, dtype=np.uint32)
-        return cls(*small, *(space.empty(clusters, np.uint64) for _ in range(3)))
+        return cls(*small, *(scratch.empty(clusters, np.uint64) for _ in range(3)))
+
+    def first(self, merges: int) -> Tree:
+        """So many merges."""
+        return Tree(self.name, *(getattr(self, name)[:merges] for name in self._fields[1:]))
 
 
-@nb.njit(nogil=True, cache=True, inline="always")
-def record(tree, merges, rows, row, stays, goes):  # type: ignore[no-untyped-def]
-    """Note that the clusters `stays` and `goes` merge by `row`, after that many `merges`."""
-    one, other = tree.name[stays], tree.name[goes]
-    tree.name[stays] = tree.parent[merges] = min(one, other)
+@in_place
+def score_all(rows: Rows, scoring: Scoring) -> None:
+    """Score every row."""
+    for row in range(rows.u.size):
+        rows.score[row] = score_of(rows, row, scoring)
+
+
+@inlined
+def record(tree: Tree, merges: Int, rows: Rows, row: Int, scoring: Scoring) -> None:
+    """Note that `row` merges its clusters, after that many `merges`."""
+    one, other = tree.name[rows.u[row]], tree.name[rows.v[row]]
+    tree.name[rows.u[row]] = tree.name[rows.v[row]] = tree.parent[merges] = min(one, other)
     tree.child[merges] = max(one, other)
-    tree.key[merges], tree.now[merges] = rows.key[row], rows.now[row]
-    tree.sum[merges], tree.count[merges] = rows.sum[row], rows.count[row]
+    tree.key[merges], tree.score[merges] = rows.key[row], rows.score[row]
+    tree.numerator[merges], tree.denominator[merges] = fraction(rows, row, scoring)
 
 
-@nb.njit(nogil=True, cache=True, inline="always")
-def unite(u, v, key, now, total, count, head, nodes, twin, row, half, median):  # type: ignore[no-untyped-def]
-    """Join `row` to the row `twin` between the same clusters."""
-    v[row] = u[row]
-    key[twin] = max(key[twin], key[row])
-    total[twin] += total[row]
-    count[twin] += count[row]
-    if median:
-        head[twin] = join(head[twin], head[row], nodes)
-        now[twin] = median_of(head[twin], nodes, half)
-    else:
-        now[twin] = score(total[twin], count[twin], half)
+@inlined
+def unite(rows: Rows, row: Int, other: Int, scoring: Scoring) -> None:
+    """Join `other` to `row`, which is between the same clusters."""
+    rows.v[other] = rows.u[other]
+    rows.key[row] = max(rows.key[row], rows.key[other])
+    rows.sum[row] += rows.sum[other]
+    rows.area[row] += rows.area[other]
+    join(rows, row, other, scoring)
+    rows.score[row] = score_of(rows, row, scoring)
 
 
-@nb.njit(nogil=True, cache=True)
-def keep(rows, open_ended, floor):  # type: ignore[no-untyped-def]
-    """Move rows that are not over and have no final end to the front; returns how many they are.
+@in_place
+def keep(rows: Rows, open_ended: Flags, floor: Int) -> int:
+    """Move rows that have not ended, and have no final end, to the front; returns how many.
 
     A frozen cluster, which has merged with nothing, is `open_ended`.
     """
     for row in range(rows.u.size):
-        if rows.u[row] != rows.v[row] and rows.now[row] >= floor:
+        if rows.u[row] != rows.v[row] and rows.score[row] >= floor:
             open_ended[rows.u[row]] = True
             open_ended[rows.v[row]] = True
     size = 0
@@ -92,8 +124,8 @@ def keep(rows, open_ended, floor):  # type: ignore[no-untyped-def]
         u, v = rows.u[row], rows.v[row]
         if u != v and open_ended[u] and open_ended[v]:
             rows.u[size], rows.v[size] = u, v
-            rows.key[size], rows.now[size] = rows.key[row], rows.now[row]
-            rows.sum[size], rows.count[size] = rows.sum[row], rows.count[row]
-            rows.head[size] = rows.head[row]
+            rows.key[size], rows.score[size] = rows.key[row], rows.score[row]
+            rows.sum[size], rows.area[size] = rows.sum[row], rows.area[row]
+            rows.histogram[size] = rows.histogram[row]
             size += 1
     return size

@@ -10,21 +10,19 @@ touches an open side of a block lies in the block as a whole: its row is *comple
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numba as nb
 import numpy as np
 
 from cadseg.blocks import Roi, Zyx, open_sides
 from cadseg.fragments.climb import within
+from cadseg.kernels import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cadseg.arrays import Flags, Ids, Integers, Numbers
     from cadseg.storage.tables import Table
-
-Ids = np.ndarray[Any, np.dtype[np.uint64]]
-Numbers = np.ndarray[Any, np.dtype[np.uint32]]
 
 LOWER, UPPER = ("z0", "y0", "x0"), ("z1", "y1", "x1")
 VALUES = ("voxels", *LOWER, *UPPER, "fragments")  # int64, so that differences can be negative
@@ -41,8 +39,8 @@ def measured(numbers: Numbers, fragments: Ids, segments: Ids, write: Roi, shape:
 
     Args:
         numbers: [z, y, x] uint32 of its basins, 0 for none.
-        fragments: uint64 by number, that which the basin is part of; 0 for 0.
-        segments: uint64 by number, that which the fragment became; 0 for 0.
+        fragments: uint64 by number, the fragment to which the basin belongs; 0 for 0.
+        segments: uint64 by number, the segment to which it belongs; 0 for 0.
         write: box of the block.
         shape: of the whole volume.
     """
@@ -66,7 +64,7 @@ def joined(parts: Sequence[Table]) -> Table:
     return table | {name: add.reduceat(columns[name][order], begin) for name, add in JOINED.items()}
 
 
-def complete(table: Table, write: Roi, domain: Roi) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def complete(table: Table, write: Roi, domain: Roi) -> Flags:
     """Which rows of the block `write` are complete."""
     inside = np.ones(table["segment"].size, np.bool_)
     for axis, side in open_sides(write, domain):
@@ -75,8 +73,8 @@ def complete(table: Table, write: Roi, domain: Roi) -> np.ndarray[Any, np.dtype[
     return inside
 
 
-@nb.njit(nogil=True, cache=True)
-def _measured(numbers, size):  # type: ignore[no-untyped-def]
+@kernel
+def _measured(numbers: Numbers, size: int) -> Integers:
     """Voxels of each number, the box around them, and room for one value more."""
     nz, ny, nx = numbers.shape
     values = np.zeros((size, 8), np.int64)

@@ -2,7 +2,7 @@
 
 This is how LSD-style pipelines agglomerate. In every block, and as much of its neighbours as its
 context holds, waterz merges fragments down to the floor; a contact that the block counts scores
-what the two fragments had when they came together, directly or by way of others. A segment at a
+what waterz scored the merge that put its two fragments into one cluster. A segment at a
 threshold is a connected component over the contacts of the whole volume that score at least that.
 
 So the result depends on the block shape: a block does not see how far clusters go on, the same
@@ -23,35 +23,27 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numba as nb
 import numpy as np
 import waterz
 
 from cadseg.agglomeration.agglomerate import Merges
-from cadseg.agglomeration.merge_tree import relabelled, root_of
-from cadseg.agglomeration.scores import scores
+from cadseg.agglomeration.merge_tree import root_of
+from cadseg.kernels import kernel
+from cadseg.renaming import Renaming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cadseg.agglomeration.scoring import Scoring
+    from cadseg.arrays import Array, Ids, Integers
     from cadseg.graph.edges import Edges
 
-Array = np.ndarray[Any, Any]
-Ids = np.ndarray[Any, np.dtype[np.uint64]]
-
-MEAN = "OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>"
-MEDIAN = "OneMinus<HistogramQuantileAffinity<RegionGraphType, 50, ScoreValue, 256, true>>"
-
 UNIT = 255  # affinity 1
-BINS = 256  # of a median's histogram; a byte is its own bin
-STEPS = 1 << 12
-"""Parts of a grey level to which means are rounded: 1e-6, above the noise of waterz's floats."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +62,7 @@ class Contacts:
 
 
 def agglomerate(
-    affinities: Array, fragments: Ids, edges: Edges, *, floor: int, half: int, median: bool
+    affinities: Array, fragments: Ids, edges: Edges, *, scoring: Scoring, floor: int
 ) -> Contacts:
     """Contacts of a block whose fragments waterz brings together, scored by when it does.
 
@@ -78,33 +70,30 @@ def agglomerate(
         affinities: [3, z, y, x] uint8, of the block and its context.
         fragments: [z, y, x] uint64, of the same.
         edges: that the block counts, between fragments of the same.
-        floor: smallest score that merges, from `scores.at_least`.
-        half: from `scores.half_bits`.
-        median: score by the median of maxima; else by the mean.
+        scoring: which contact is best.
+        floor: smallest score that merges, from `Scoring.at_least`.
     """
     assert affinities.dtype == np.uint8, "waterz's bins are bytes"
     ids = np.unique(fragments)
     ids = ids[ids != 0]
-    dense = relabelled(fragments, (ids, np.arange(1, ids.size + 1, dtype=np.uint64)))
-    lowest = floor / (1 << (2 * half))
-    threshold = 1 - math.ceil(lowest) / BINS if median else 1 - (lowest - 1 / STEPS) / UNIT
-    ends, into, affinity = _merged(affinities, dense, threshold, MEDIAN if median else MEAN)
+    dense = Renaming(ids, np.arange(1, ids.size + 1, dtype=np.uint64)).of(fragments)
+    method = scoring.method
+    threshold = method.waterz_threshold(floor / (1 << (2 * scoring.half)))
+    ends, into, affinity = _merged(affinities, dense, threshold, method.WATERZ)
     u, v = np.searchsorted(ids, edges.u) + 1, np.searchsorted(ids, edges.v) + 1
     met = _meetings(u, v, ends, into, ids.size + 1)
     together = met >= 0
-    score = affinity[met[together]]
-    grey = np.floor(score * BINS) if median else np.rint(score * (UNIT * STEPS))
-    count = np.full(grey.size, 1 if median else STEPS, np.uint64)
-    return Contacts(edges.u[together], edges.v[together], grey.astype(np.uint64), count)
+    fractions = method.from_waterz(affinity[met[together]])
+    return Contacts(edges.u[together], edges.v[together], *fractions)
 
 
-def forest(parts: Sequence[Contacts], half: int) -> Merges:
+def forest(parts: Sequence[Contacts], scoring: Scoring) -> Merges:
     """The merge tree of connected components: best contact first, whatever lies between them."""
     u, v, total, count = (
         np.concatenate([getattr(part, name) for part in parts])
         for name in Contacts.__dataclass_fields__
     )
-    order = np.lexsort((v, u, ~scores(total, count, half)))
+    order = np.lexsort((v, u, ~scoring.of_fractions(total, count)))
     ids, ends = np.unique(np.concatenate((u[order], v[order])), return_inverse=True)
     fragment, parent, contact = _linked(ends[: u.size], ends[u.size :], ids.size)
     contact = order[contact]
@@ -119,8 +108,8 @@ def forest(parts: Sequence[Contacts], half: int) -> Merges:
 
 
 def _merged(
-    affinities: Array, fragments: Ids, threshold: float, scoring: str
-) -> tuple[Array, Array, Array]:
+    affinities: Array, fragments: Ids, threshold: float, function: str
+) -> tuple[Integers, Integers, Array]:
     """What waterz merges, in its order: the cluster that ends, the one that goes on, affinity."""
     unit = np.divide(affinities, np.float32(UNIT), dtype=np.float32, order="C")
     with _silence():
@@ -128,7 +117,7 @@ def _merged(
             unit,
             [threshold],
             fragments=fragments,
-            scoring_function=scoring,
+            scoring_function=function,
             return_merge_history=True,
         )
     assert all(merge["a"] == merge["c"] for merge in history), "waterz names a union anew"
@@ -151,8 +140,8 @@ def _silence() -> Iterator[None]:
         os.close(kept)
 
 
-@nb.njit(nogil=True, cache=True)
-def _meetings(u, v, ends, into, clusters):  # type: ignore[no-untyped-def]
+@kernel
+def _meetings(u: Integers, v: Integers, ends: Integers, into: Integers, clusters: int) -> Integers:
     """Per pair of fragments, the place in the history where they become one; -1 for never."""
     never = ends.size
     time = np.full(clusters, never)
@@ -173,8 +162,8 @@ def _meetings(u, v, ends, into, clusters):  # type: ignore[no-untyped-def]
     return out
 
 
-@nb.njit(nogil=True, cache=True)
-def _linked(u, v, nodes):  # type: ignore[no-untyped-def]
+@kernel
+def _linked(u: Integers, v: Integers, nodes: int) -> tuple[Integers, Integers, Integers]:
     """Roots that end, the smaller ones that they join, and the contact that does it."""
     root = np.arange(nodes)
     fragment = np.empty(u.size, np.int64)

@@ -8,20 +8,20 @@ the next join rows of these counts.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg.agglomeration import merge_tree, scores
+from cadseg.agglomeration import merge_tree
 from cadseg.evaluation import metrics
-from cadseg.renaming import lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from cadseg.agglomeration.agglomerate import Merges
+    from cadseg.agglomeration.scoring import Scoring
+    from cadseg.arrays import Ids
     from cadseg.evaluation.metrics import Counts, Scores
-    from cadseg.fragments.climb import Ids
 
 SCORES = ("threshold", "voi_split", "voi_merge", "voi_sum", "arand")
 
@@ -42,7 +42,12 @@ class Point:
 
 
 def curve(
-    tree: Merges, counts: Counts, thresholds: Sequence[float], *, dtype: Any, min_voxels: int
+    tree: Merges,
+    counts: Counts,
+    thresholds: Sequence[float],
+    *,
+    scoring: Scoring,
+    min_voxels: int,
 ) -> list[Point]:
     """Scores at all `thresholds`, each once, lowest first.
 
@@ -50,13 +55,13 @@ def curve(
         tree: all merges; what one builds on stands before it.
         counts: of the fragments, all of them.
         thresholds: none below the floor of the tree.
-        dtype: of the affinities.
+        scoring: of the merges.
         min_voxels: segments smaller than this merge at every threshold.
     """
-    rising = _rising(tree, counts, dtype, min_voxels)
+    rising = _rising(tree, counts, scoring, min_voxels)
     del tree  # larger than what is made of it
     falling = sorted(set(thresholds), reverse=True)
-    floors = (scores.at_least(threshold, dtype) for threshold in falling)
+    floors = (scoring.at_least(threshold) for threshold in falling)
     cuts = map(metrics.scores, _cuts(*rising, counts, floors))
     return [Point(*pair) for pair in zip(falling, cuts, strict=True)][::-1]
 
@@ -72,15 +77,17 @@ def _cuts(score: Ids, u: Ids, v: Ids, counts: Counts, falling: Iterable[int]) ->
     for floor in falling:
         begin = int(np.searchsorted(score, np.uint64(floor)))
         joins = merge_tree.components(u[begin:end], v[begin:end])
-        u, v = lookup(u[:begin], *joins), lookup(v[:begin], *joins)
-        counts = metrics.renamed(counts, *joins)
+        u, v = joins.of(u[:begin]), joins.of(v[:begin])
+        counts = metrics.renamed(counts, joins)
         yield counts
         end = begin
 
 
-def _rising(tree: Merges, counts: Counts, dtype: Any, min_voxels: int) -> tuple[Ids, Ids, Ids]:
+def _rising(
+    tree: Merges, counts: Counts, scoring: Scoring, min_voxels: int
+) -> tuple[Ids, Ids, Ids]:
     """Scores of all merges, lowest first, and their contacts; small sides merge above all."""
-    score = scores.scores(tree.sum, tree.count, scores.half_bits(dtype))
+    score = scoring.of_fractions(tree.sum, tree.count)
     if min_voxels:
         fragments, begin = np.unique(counts.segment, return_index=True)
         voxels = np.add.reduceat(counts.voxels, begin)

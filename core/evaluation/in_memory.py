@@ -1,6 +1,6 @@
 """A small volume as one block, in memory: what a run finds in it, scored at many thresholds.
 
-Affinities are [3, z, y, x] uint8 as everywhere. The kernels and numbers are those of a run, which
+Bytes are [3, z, y, x] uint8 as everywhere. The kernels and numbers are those of a run, which
 does not depend on how a volume is cut; so `scores_at` are the scores of a run in blocks, followed
 by `relabel` and `evaluate` at every threshold.
 
@@ -10,33 +10,31 @@ files, workers and the network. Memory is some 50 bytes per voxel.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg.agglomeration import scores
 from cadseg.agglomeration.agglomerate import Merges, agglomerate
+from cadseg.agglomeration.scoring import Scoring
 from cadseg.blocks import Roi, zyx
 from cadseg.errors import ConfigError, VolumeError
 from cadseg.evaluation import metrics
 from cadseg.evaluation.curve import curve
 from cadseg.fragments import climb
 from cadseg.fragments.heights import heights
-from cadseg.graph import cluster_graph, edges
+from cadseg.graph import edges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cadseg.arrays import Array, Bytes, Ids
     from cadseg.config import Config
     from cadseg.evaluation.metrics import Scores
-    from cadseg.fragments.climb import Ids
-
-Affinities = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def scores_at(
-    affinities: Affinities,
-    labels: np.ndarray[Any, Any],
+    affinities: Bytes,
+    labels: Array,
     thresholds: Sequence[float],
     config: Config,
 ) -> list[Scores]:
@@ -58,7 +56,7 @@ def scores_at(
     ids, tree = merged(affinities, config)
     counts = metrics.contingency(ids, np.maximum(labels, 0))
     small = config.segment.min_voxels
-    points = curve(tree, counts, thresholds, dtype=affinities.dtype, min_voxels=small)
+    points = curve(tree, counts, thresholds, scoring=_scoring(affinities, config), min_voxels=small)
     by_threshold = {point.threshold: point.scores for point in points}
     return [by_threshold[threshold] for threshold in thresholds]
 
@@ -83,20 +81,24 @@ def check(config: Config, thresholds: Sequence[float]) -> None:
             )
 
 
-def merged(affinities: Affinities, config: Config) -> tuple[Ids, Merges]:
+def merged(affinities: Bytes, config: Config) -> tuple[Ids, Merges]:
     """Fragments [z, y, x] uint64 of a volume, and their merge tree."""
     ids, contacts = _fragments(affinities, config)
+    scoring = _scoring(affinities, config)
     tree, _ = agglomerate(
-        cluster_graph.from_edges(contacts, config.agglomerate.scoring),
+        scoring.method.from_edges(contacts),
         np.empty(0, np.uint64),  # nothing goes on outside
-        floor=scores.at_least(config.agglomerate.min_affinity, affinities.dtype),
-        half=scores.half_bits(affinities.dtype),
-        median=config.agglomerate.scoring == "median",
+        scoring=scoring,
+        floor=scoring.at_least(config.agglomerate.min_affinity),
     )
     return ids, tree
 
 
-def _fragments(affinities: Affinities, config: Config) -> tuple[Ids, edges.Edges]:
+def _scoring(affinities: Bytes, config: Config) -> Scoring:
+    return Scoring.of(config.agglomerate.scoring, affinities.dtype)
+
+
+def _fragments(affinities: Bytes, config: Config) -> tuple[Ids, edges.Edges]:
     """Fragments, and the edges between them."""
     numbers = config.fragments
     box = Roi((0, 0, 0), zyx(affinities.shape[1:]))

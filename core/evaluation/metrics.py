@@ -17,13 +17,12 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cadseg.blocks import Grid, Roi, Zyx, zyx
 from cadseg.errors import OutputError, VolumeError
-from cadseg.renaming import lookup
 from cadseg.storage import group
 from cadseg.storage.addresses import open_array
 from cadseg.storage.files import open_files
@@ -31,9 +30,9 @@ from cadseg.storage.files import open_files
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cadseg.arrays import Array
+    from cadseg.renaming import Renaming
     from cadseg.storage.addresses import Voxels
-
-Array = np.ndarray[Any, Any]
 
 BLOCK: Zyx = (32, 512, 512)  # compared at once; takes some 500 MB with intermediate arrays
 
@@ -113,9 +112,9 @@ def compared(segmentation: str, truth: str, roi: Roi | None = None) -> Counts:
     return counts
 
 
-def renamed(counts: Counts, ids: Array, segments: Array) -> Counts:
-    """The table after segments `ids`, sorted, are renamed to `segments`; others keep their ids."""
-    return _joined(lookup(counts.segment, ids, segments), counts.truth, counts.voxels)
+def renamed(counts: Counts, segments: Renaming) -> Counts:
+    """The table under the new names of segments."""
+    return _joined(segments.of(counts.segment), counts.truth, counts.voxels)
 
 
 def contingency(segmentation: Array, truth: Array) -> Counts:

@@ -6,15 +6,17 @@ a section, borders between segments are dark.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from cadseg.agglomeration.hashing import splitmix64
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Array = np.ndarray[Any, Any]
+    from cadseg.arrays import Array
 
 OPACITY = 0.45
 GAP = 4  # white voxels between sections
@@ -40,9 +42,7 @@ def overlay(raw: Array, segmentation: Array, sections: Sequence[int]) -> Image.I
 
 def colours(ids: Array) -> Array:
     """[..., 3] 0..1: a saturated colour per id; grey for 0."""
-    mixed = ids.astype(np.uint64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)  # SplitMix64's finalizer
+    mixed = splitmix64(ids.astype(np.uint64))
     hue = (mixed >> np.uint64(40)).astype(np.float64) / 2**24 * 6
     value = 0.7 + 0.3 * (mixed & np.uint64(255)).astype(np.float64) / 255
     wheel = np.abs((hue[..., None] + np.array([0, 4, 2])) % 6 - 3) - 1

@@ -8,22 +8,22 @@ background: masked voxels, to which no pointer leads.
 A pointer is local, a path is not: `climb` labels each voxel of a block with its top, or with the
 voxel through which its path leaves the block. `exits` are such voxels outside; an `entry` is a
 voxel of the block through which a path of a neighbouring block comes in, with the label that it has
-here. `cadseg.renaming.follow` joins blocks: it sends exits along the entries of the blocks that
-they lead into. Exits and entries are tables of ids (uint64), sorted.
+here. `cadseg.renaming.Renaming.followed` joins blocks: it sends exits along the entries of the
+blocks that they lead into. Exits and entries are tables of ids (uint64), sorted.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cadseg.blocks import Roi, Zyx, open_sides
 from cadseg.fragments.pointers import NOWHERE, traced
 
-Ids = np.ndarray[Any, np.dtype[np.uint64]]
-Labels = np.ndarray[Any, np.dtype[np.uint32]]
+if TYPE_CHECKING:
+    from cadseg.arrays import Flags, Heights, Ids, Integers, Numbers
 
 REACH = 2
 """Voxels beyond a block, along the axes of the climb, whose heights decide labels and entries."""
@@ -41,7 +41,7 @@ class Climb:
         entry_labels: where paths from there end or leave, as ids.
     """
 
-    labels: Labels
+    labels: Numbers
     ids: Ids
     exits: Ids
     entries: Ids
@@ -49,11 +49,11 @@ class Climb:
 
 
 def climb(
-    heights: np.ndarray[Any, np.dtype[np.int32]],
+    heights: Heights,
     read: Roi,
     write: Roi,
     shape: Zyx,
-    mask: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
+    mask: Flags | None = None,
     *,
     dimensions: int = 2,
 ) -> Climb:
@@ -87,14 +87,14 @@ def climb(
     return Climb(labels, ids, exits, entries, ids[inside - np.uint32(1)])
 
 
-def coordinates(ids: Ids, shape: Zyx) -> tuple[Any, Any, Any]:
+def coordinates(ids: Ids, shape: Zyx) -> tuple[Integers, Integers, Integers]:
     """The voxels, z y x, of ids in a volume of `shape`."""
     index = (ids - np.uint64(1)).astype(np.int64)
     yx = shape[1] * shape[2]
     return index // yx, index % yx // shape[2], index % shape[2]
 
 
-def within(ids: Ids, roi: Roi, shape: Zyx) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def within(ids: Ids, roi: Roi, shape: Zyx) -> Flags:
     """Which of the ids' voxels lie in `roi`."""
     inside = np.ones(ids.shape, np.bool_)
     for axis, at in enumerate(coordinates(ids, shape)):
@@ -102,7 +102,7 @@ def within(ids: Ids, roi: Roi, shape: Zyx) -> np.ndarray[Any, np.dtype[np.bool_]
     return inside
 
 
-def on_faces(ids: Ids, roi: Roi, domain: Roi, shape: Zyx) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def on_faces(ids: Ids, roi: Roi, domain: Roi, shape: Zyx) -> Flags:
     """Which of the ids' voxels, all in `roi`, lie on a face of it beyond which `domain` goes on."""
     found = np.zeros(ids.shape, np.bool_)
     places = coordinates(ids, shape)

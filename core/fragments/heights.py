@@ -18,12 +18,17 @@ the smallest integers that hold the numbers, so that compilers turn them into ve
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numba as nb
 import numpy as np
 
-Heights = np.ndarray[Any, np.dtype[np.int32]]
+from cadseg.kernels import kernel
+
+if TYPE_CHECKING:
+    from cadseg.arrays import Bytes, Flags, Heights
+
+Small = np.ndarray[Any, np.dtype[np.int16]]
+"""Sums of affinities, or squares of distances."""
 
 DISTANCE_UNIT = 16
 """Steps per voxel in which distances are rounded."""
@@ -42,7 +47,7 @@ def halo(distance_clip: int, sigma: float) -> int:
 
 
 def heights(
-    affinities: np.ndarray[Any, np.dtype[np.uint8]],
+    affinities: Bytes,
     *,
     distance_clip: int,
     sigma: float,
@@ -85,8 +90,8 @@ def _gaussian(sigma: float) -> Heights:
     return whole
 
 
-@nb.njit(nogil=True, cache=True)
-def _beliefs(affinities, first):  # type: ignore[no-untyped-def]
+@kernel
+def _beliefs(affinities: Bytes, first: Flags) -> Small:
     """Sum of a voxel's affinities, [z, y, x] int16."""
     axes, nz, ny, nx = affinities.shape
     out = np.zeros((nz, ny, nx), np.int16)
@@ -107,8 +112,10 @@ def _beliefs(affinities, first):  # type: ignore[no-untyped-def]
     return out
 
 
-@nb.njit(nogil=True, cache=True)
-def _heights(beliefs, clip, weights, boundary, top, out):  # type: ignore[no-untyped-def]
+@kernel
+def _heights(
+    beliefs: Small, clip: int, weights: Heights, boundary: int, top: int, out: Heights
+) -> None:
     """Heights of a volume from its beliefs, which are at most `top`."""
     nz, ny, nx = beliefs.shape
     radius = weights.size // 2
@@ -138,18 +145,29 @@ def _heights(beliefs, clip, weights, boundary, top, out):  # type: ignore[no-unt
     _smooth_across(out, weights)
 
 
-@nb.njit(nogil=True, cache=True)
-def _gap(here, there, gap, top, clip, out):  # type: ignore[no-untyped-def]
-    """Distance along an axis to the next voxel of the other kind, from that of the row `there`."""
+@kernel
+def _gap(here: Small, there: Small, gap: Bytes, top: int, clip: int, out: Bytes) -> None:
+    """Distances along z to the next voxel of the other kind on one side.
+
+    Args:
+        here: beliefs of a row.
+        there: those of the next row on that side.
+        gap: the distances of that row.
+        top: largest belief.
+        clip: largest distance.
+        out: distances of the row.
+    """
     for x in range(out.size):
         same = (2 * np.int32(here[x]) > top) == (2 * np.int32(there[x]) > top)
         further = min(np.uint8(gap[x] + np.uint8(1)), np.uint8(clip))
         out[x] = further if same else np.uint8(1)
 
 
-@nb.njit(nogil=True, cache=True)
-def _square(here, below, above, top, cell, boundary):  # type: ignore[no-untyped-def]
-    """Squares of distances: of cell voxels to the next boundary, and the other way round."""
+@kernel
+def _square(
+    here: Small, below: Bytes, above: Bytes, top: int, cell: Small, boundary: Small
+) -> None:
+    """Squares of distances along z: of cells to the next boundary, of boundaries to a cell."""
     for x in range(here.size):
         gap = np.int16(min(below[x], above[x]))
         inside = 2 * np.int32(here[x]) > top
@@ -157,9 +175,9 @@ def _square(here, below, above, top, cell, boundary):  # type: ignore[no-untyped
         boundary[x] = np.int16(0) if inside else np.int16(gap * gap)
 
 
-@nb.njit(nogil=True, cache=True)
-def _nearest_in_section(squares, y, clip, out):  # type: ignore[no-untyped-def]
-    """Squares of distances across rows, from those along z; exact up to the clip."""
+@kernel
+def _nearest_in_section(squares: Small, y: int, clip: int, out: Small) -> None:
+    """Squares of distances in z and y, from those along z; exact up to the clip."""
     out[:] = squares[y]
     for away in range(1, min(clip, len(squares))):
         if y >= away:
@@ -168,9 +186,12 @@ def _nearest_in_section(squares, y, clip, out):  # type: ignore[no-untyped-def]
             _nearer(squares[y + away], squares[y + away], away * away, out)
 
 
-@nb.njit(nogil=True, cache=True)
-def _nearest_in_row(line, clip, out):  # type: ignore[no-untyped-def]
-    """The same along a row, which has `clip` voxels more on both sides."""
+@kernel
+def _nearest_in_row(line: Small, clip: int, out: Small) -> None:
+    """Squares of distances in z, y and x, from a row of those in z and y.
+
+    The row has `clip` voxels more on both sides.
+    """
     n = out.size
     out[:] = line[clip : clip + n]
     for away in range(1, clip):
@@ -178,14 +199,16 @@ def _nearest_in_row(line, clip, out):  # type: ignore[no-untyped-def]
         _nearer(left, right, away * away, out)
 
 
-@nb.njit(nogil=True, cache=True)
-def _nearer(one, other, square, out):  # type: ignore[no-untyped-def]
+@kernel
+def _nearer(one: Small, other: Small, square: int, out: Small) -> None:
     for x in range(out.size):
         out[x] = min(out[x], np.int16(min(one[x], other[x]) + np.int16(square)))
 
 
-@nb.njit(nogil=True, cache=True)
-def _unsmoothed(beliefs, cell, other, boundary, top, out):  # type: ignore[no-untyped-def]
+@kernel
+def _unsmoothed(
+    beliefs: Small, cell: Small, other: Small, boundary: int, top: int, out: Heights
+) -> None:
     """Signed distances in steps, less the boundary strength; one of the two squares is 0."""
     for x in range(out.size):
         square = np.float32(max(cell[x], other[x]))  # floats hold all these numbers exactly
@@ -194,8 +217,8 @@ def _unsmoothed(beliefs, cell, other, boundary, top, out):  # type: ignore[no-un
         out[x] = (distance if cell[x] > 0 else -distance) - np.int32(lack)
 
 
-@nb.njit(nogil=True, cache=True)
-def _smooth_row(field, weights, out):  # type: ignore[no-untyped-def]
+@kernel
+def _smooth_row(field: Heights, weights: Heights, out: Heights) -> None:
     """Smooth a row that has a radius more on both sides."""
     n, radius = out.size, weights.size // 2
     out[:] = 0
@@ -206,8 +229,8 @@ def _smooth_row(field, weights, out):  # type: ignore[no-untyped-def]
         out[x] = (out[x] + weights[radius] * middle[x]) >> _SHIFT
 
 
-@nb.njit(nogil=True, cache=True)
-def _smooth_across(out, weights):  # type: ignore[no-untyped-def]
+@kernel
+def _smooth_across(out: Heights, weights: Heights) -> None:
     """Smooth rows across y, then z."""
     nz, ny, nx = out.shape
     rows = np.empty((max(nz, ny), nx), np.int32)
@@ -223,8 +246,8 @@ def _smooth_across(out, weights):  # type: ignore[no-untyped-def]
             _smooth(rows[:nz], z, weights, out[z, y])
 
 
-@nb.njit(nogil=True, cache=True)
-def _smooth(rows, at, weights, out):  # type: ignore[no-untyped-def]
+@kernel
+def _smooth(rows: Heights, at: int, weights: Heights, out: Heights) -> None:
     radius, last = weights.size // 2, len(rows) - 1
     middle = rows[at]
     for x in range(out.size):
@@ -233,7 +256,7 @@ def _smooth(rows, at, weights, out):  # type: ignore[no-untyped-def]
         _add(rows[max(at - k, 0)], rows[min(at + k, last)], weights[radius - k], out)
 
 
-@nb.njit(nogil=True, cache=True)
-def _add(one, other, weight, out):  # type: ignore[no-untyped-def]
+@kernel
+def _add(one: Heights, other: Heights, weight: int, out: Heights) -> None:
     for x in range(out.size):
         out[x] += weight * (one[x] + other[x])

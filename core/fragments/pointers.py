@@ -7,8 +7,14 @@ the voxels around it, one thick; paths that reach it have left the block.
 
 from __future__ import annotations
 
-import numba as nb
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+from cadseg.kernels import kernel
+
+if TYPE_CHECKING:
+    from cadseg.arrays import Bytes, Heights, Ids, Integers, Numbers
 
 NOWHERE = np.int32(np.iinfo(np.int32).min)
 """The height of what is masked or outside the domain: below all heights."""
@@ -16,11 +22,22 @@ NOWHERE = np.int32(np.iinfo(np.int32).min)
 _STAY, _MASKED = 13, 27  # pointers that are no step
 
 
-@nb.njit(nogil=True, cache=True)
-def traced(heights, gap, begin, size, full, deep):  # type: ignore[no-untyped-def]
-    """Labels, ids and entries; `gap` is where `heights` begin in the block grown by its reach."""
-    ring = 1 if deep else 0  # of a slab, in z
-    depth = size[0] if deep else 1
+@kernel
+def traced(
+    heights: Heights, gap: Integers, begin: Integers, size: Integers, full: Integers, in_3d: bool
+) -> tuple[Numbers, Ids, Ids]:
+    """Labels, ids and entries of a block, as in `cadseg.fragments.climb.Climb`; entries unsorted.
+
+    Args:
+        heights: [z, y, x] of the block and what is known of the two voxels around it.
+        gap: where `heights` begin in the block grown by two voxels along the axes of the climb.
+        begin: first voxel of the block.
+        size: shape of the block.
+        full: shape of the volume.
+        in_3d: climb through sections.
+    """
+    ring = 1 if in_3d else 0  # of a slab, in z
+    depth = size[0] if in_3d else 1
     pointers = np.empty((depth + 2 * ring, size[1] + 2, size[2] + 2), np.uint8)
     numbers = np.empty(pointers.shape, np.uint32)
     sections = np.full((3, size[1] + 4, size[2] + 4), NOWHERE)
@@ -30,7 +47,7 @@ def traced(heights, gap, begin, size, full, deep):  # type: ignore[no-untyped-de
     entries, found = np.empty(2 * (sides + ring * pointers[0].size), np.uint64), 0
     for z in range(0, size[0], depth):
         first = np.array([begin[0] + z - ring, begin[1] - 1, begin[2] - 1])
-        _point(heights, gap, z, deep, sections, pointers)
+        _point(heights, gap, z, in_3d, sections, pointers)
         found = _enter(pointers, ring, first, full, entries, found)
         numbers[:] = 0
         ids, used = _number(pointers, ring, first, full, numbers, ids, used)
@@ -38,14 +55,16 @@ def traced(heights, gap, begin, size, full, deep):  # type: ignore[no-untyped-de
     return labels, ids[:used].copy(), entries[:found]
 
 
-@nb.njit(nogil=True, cache=True)
-def _point(heights, gap, z, deep, sections, out):  # type: ignore[no-untyped-def]
+@kernel
+def _point(
+    heights: Heights, gap: Integers, z: int, in_3d: bool, sections: Heights, out: Bytes
+) -> None:
     """Pointers of the slab whose first section is `z` of the block, its ring included."""
     depth, ny, nx = out.shape
     best = np.empty(nx, np.int32)
-    neighbours = range(27) if deep else range(9, 18)
+    neighbours = range(27) if in_3d else range(9, 18)
     for at in range(depth):
-        if deep:
+        if in_3d:
             for ahead in range(0 if at == 0 else 2, 3):
                 _place(heights, at + ahead, gap, sections[(at + ahead) % 3])
         else:
@@ -59,8 +78,8 @@ def _point(heights, gap, z, deep, sections, out):  # type: ignore[no-untyped-def
             _hide(sections[(at + 1) % 3, y + 1, 1:-1], out[at, y])
 
 
-@nb.njit(nogil=True, cache=True)
-def _place(heights, z, gap, out):  # type: ignore[no-untyped-def]
+@kernel
+def _place(heights: Heights, z: int, gap: Integers, out: Heights) -> None:
     """Section `z` of the grown block, with nothing where there are no heights."""
     _, ny, nx = heights.shape
     if z < gap[0] or z >= gap[0] + heights.shape[0]:
@@ -70,8 +89,8 @@ def _place(heights, z, gap, out):  # type: ignore[no-untyped-def]
         out[y + gap[1], gap[2] : gap[2] + nx] = heights[z - gap[0], y]
 
 
-@nb.njit(nogil=True, cache=True)
-def _prefer(heights, pointer, best, pointers):  # type: ignore[no-untyped-def]
+@kernel
+def _prefer(heights: Heights, pointer: int, best: Heights, pointers: Bytes) -> None:
     """Let voxels of a row point to neighbours that are at least as high as the best so far."""
     for x in range(best.size):
         higher = heights[x] >= best[x]
@@ -79,30 +98,32 @@ def _prefer(heights, pointer, best, pointers):  # type: ignore[no-untyped-def]
         pointers[x] = np.uint8(pointer) if higher else pointers[x]
 
 
-@nb.njit(nogil=True, cache=True)
-def _hide(heights, pointers):  # type: ignore[no-untyped-def]
+@kernel
+def _hide(heights: Heights, pointers: Bytes) -> None:
     for x in range(pointers.size):
         pointers[x] = np.uint8(_MASKED) if heights[x] == NOWHERE else pointers[x]
 
 
-@nb.njit(nogil=True, cache=True)
-def _steps(shape):  # type: ignore[no-untyped-def]
+@kernel
+def _steps(shape: tuple[int, ...]) -> Integers:
     """What pointers add to a linear index in an array of `shape`."""
     _, ny, nx = shape
     steps = [(k // 9 - 1) * ny * nx + (k // 3 % 3 - 1) * nx + k % 3 - 1 for k in range(27)]
     return np.array(steps)
 
 
-@nb.njit(nogil=True, cache=True)
-def _id(place, shape, first, full):  # type: ignore[no-untyped-def]
+@kernel
+def _id(place: int, shape: tuple[int, ...], first: Integers, full: Integers) -> np.uint64:
     """Id of the voxel at a linear index in an array of `shape` whose first voxel is `first`."""
     z, row = divmod(place, shape[1] * shape[2])
     y, x = divmod(row, shape[2])
     return np.uint64(((z + first[0]) * full[1] + y + first[1]) * full[2] + x + first[2] + 1)
 
 
-@nb.njit(nogil=True, cache=True)
-def _enter(pointers, ring, first, full, entries, found):  # type: ignore[no-untyped-def]
+@kernel
+def _enter(
+    pointers: Bytes, ring: int, first: Integers, full: Integers, entries: Ids, found: int
+) -> int:
     """Add ids of voxels to which a slab's ring points to `entries`; then the ring stays put."""
     nz, ny, nx = pointers.shape
     flat, steps = pointers.ravel(), _steps(pointers.shape)
@@ -122,8 +143,16 @@ def _enter(pointers, ring, first, full, entries, found):  # type: ignore[no-unty
     return found
 
 
-@nb.njit(nogil=True, cache=True)
-def _number(pointers, ring, first, full, out, ids, used):  # type: ignore[no-untyped-def]
+@kernel
+def _number(
+    pointers: Bytes,
+    ring: int,
+    first: Integers,
+    full: Integers,
+    out: Numbers,
+    ids: Ids,
+    used: int,
+) -> tuple[Ids, int]:
     """Number a slab's voxels by where their paths end; the ids of these ends go on `ids`."""
     nz, ny, nx = pointers.shape
     flat, numbers, steps = pointers.ravel(), out.ravel(), _steps(pointers.shape)

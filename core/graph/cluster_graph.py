@@ -2,11 +2,11 @@
 
 A row is an edge between two clusters, ``u < v``, each named by its smallest fragment. It carries
 the contact (sum and count of affinities), its key (the (u, v) of one original edge: of all that
-were merged into it, the largest in the order of `cadseg.agglomeration.agglomerate`), and, for the
-median of maxima, a sparse histogram of the maxima of those original edges.
+were merged into it, the largest in the order of `cadseg.agglomeration.agglomerate`), and, where the
+scoring wants one, a sparse histogram with one value of each of those original edges.
 
 Two blocks can hold rows of one pair only while both its fragments are frozen in both, so that the
-rows are parts of one original edge: sums and counts add, and the larger maximum counts.
+rows are parts of one original edge: sums and counts add, and the larger value counts.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numba as nb
 import numpy as np
 
-from cadseg.storage.scratch import Workspace
+from cadseg.kernels import in_place, kernel
+from cadseg.storage.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cadseg.arrays import Array, Flags, Ids, Integers, Numbers
     from cadseg.graph.edges import Edges
     from cadseg.storage.tables import Table
 
-Ids = np.ndarray[Any, np.dtype[np.uint64]]
-Column = Callable[[str], np.ndarray[Any, Any]]
+Column = Callable[[str], "Array"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Graph:
         u, v: clusters, uint64.
         key_u, key_v: the row's key, uint64.
         sum, count: of the contact, uint64.
-        width: histogram bins of each row, uint32; all 0 for the mean.
+        width: histogram bins of each row, uint32; all 0 without histograms.
         bin, bin_count: bins of all rows one after another, ascending in a row, and their counts.
     """
 
@@ -49,8 +49,8 @@ class Graph:
     key_v: Ids
     sum: Ids
     count: Ids
-    width: np.ndarray[Any, np.dtype[np.uint32]]
-    bin: np.ndarray[Any, np.dtype[np.uint32]]
+    width: Numbers
+    bin: Numbers
     bin_count: Ids
 
     def tables(self) -> tuple[Table, Table]:
@@ -62,9 +62,14 @@ class Graph:
 ROW_COLUMNS = ("u", "v", "key_u", "key_v", "sum", "count", "width")
 
 
-def from_edges(edges: Edges, scoring: str) -> Graph:
-    """Level 0: original edges, whose keys are themselves."""
-    median = scoring == "median"
+def from_edges(edges: Edges, bins: Numbers | None = None) -> Graph:
+    """Level 0: original edges, whose keys are themselves.
+
+    Args:
+        edges: of a block.
+        bins: of each edge, the one value of its histogram; None for no histograms.
+    """
+    bins = np.empty(0, np.uint32) if bins is None else bins
     return Graph(
         u=edges.u,
         v=edges.v,
@@ -72,48 +77,51 @@ def from_edges(edges: Edges, scoring: str) -> Graph:
         key_v=edges.v,
         sum=edges.sum,
         count=edges.count,
-        width=np.full(edges.u.size, int(median), np.uint32),
-        bin=edges.max if median else np.empty(0, np.uint32),
-        bin_count=np.ones(edges.u.size if median else 0, np.uint64),
+        width=np.full(edges.u.size, int(bins.size > 0), np.uint32),
+        bin=bins,
+        bin_count=np.ones(bins.size, np.uint64),
     )
 
 
-def joined(parts: Sequence[Graph], space: Workspace | None = None) -> Graph:
+def joined(parts: Sequence[Graph]) -> Graph:
     """The rows of several blocks together, parts of one original edge joined."""
-    return joined_columns([functools.partial(getattr, part) for part in parts], space)
+    return joined_columns([functools.partial(getattr, part) for part in parts], Scratch())
 
 
-def joined_columns(parts: Sequence[Column], space: Workspace | None = None) -> Graph:
+def row_count(parts: Sequence[Column]) -> int:
+    """How many rows several blocks have, before they are joined."""
+    return sum(part("width").size for part in parts)
+
+
+def joined_columns(parts: Sequence[Column], scratch: Scratch) -> Graph:
     """The same, of graphs that are given column by column: no more is in memory at a time.
 
     Args:
         parts: for each block, the columns of its graph by name.
-        space: where the rows are to lie.
+        scratch: where the rows are to lie.
     """
-    space = space or Workspace()
     begin = np.cumsum([0, *(part("width").size for part in parts)])
     size = int(begin[-1])
-    known = {name: _column(parts, name, size, space) for name in ("u", "v", "width")}
-    order, again = space.empty(size, np.uint32), space.empty(size, np.bool_)
-    rows = _merge_runs(known["u"], known["v"], begin, order, again)
+    known = {name: _column(parts, name, size, scratch) for name in ("u", "v", "width")}
+    source = Source(scratch.empty(size, np.uint32), scratch.empty(size, np.bool_))
+    rows = _merge_runs(known["u"], known["v"], begin, source)
     columns = {}
     for name in ROW_COLUMNS:
-        column = known[name] if name in known else _column(parts, name, size, space)
-        columns[name] = space.empty(rows, column.dtype)
-        _gather(column, order, again, name in ("sum", "count"), columns[name])
-    first = space.empty(size, np.int64)
+        column = known[name] if name in known else _column(parts, name, size, scratch)
+        columns[name] = scratch.empty(rows, column.dtype)
+        _gather(column, source, name in ("sum", "count"), columns[name])
+    first = scratch.empty(size, np.int64)
     before = _starts(known["width"], first)
-    bins = _column(parts, "bin", before, space)
-    counts = _column(parts, "bin_count", before, space)
-    after = _starts(columns["width"], space.empty(rows, np.int64))
-    out, out_counts = space.empty(after, np.uint32), space.empty(after, np.uint64)
-    _gather_bins(known["width"], first, bins, counts, order, again, out, out_counts)
-    return Graph(**columns, bin=out, bin_count=out_counts)
+    bins = Bins(*(_column(parts, name, before, scratch) for name in ("bin", "bin_count")))
+    after = _starts(columns["width"], scratch.empty(rows, np.int64))
+    out = Bins(scratch.empty(after, np.uint32), scratch.empty(after, np.uint64))
+    _gather_bins(known["width"], first, bins, source, out)
+    return Graph(**columns, bin=out.value, bin_count=out.edges)
 
 
-def _column(parts: Sequence[Column], name: str, size: int, space: Workspace) -> Any:
+def _column(parts: Sequence[Column], name: str, size: int, scratch: Scratch) -> Any:
     """The column of all parts, one after another."""
-    out = space.empty(size, np.uint32 if name in ("width", "bin") else np.uint64)
+    out = scratch.empty(size, np.uint32 if name in ("width", "bin") else np.uint64)
     at = 0
     for part in parts:
         values = part(name)
@@ -122,12 +130,32 @@ def _column(parts: Sequence[Column], name: str, size: int, space: Workspace) -> 
     return out
 
 
-@nb.njit(nogil=True, cache=True)
-def _merge_runs(u, v, begin, order, again):  # type: ignore[no-untyped-def]
-    """Places of all rows in sorted order, and which repeat the one before; how many do not.
+class Source(NamedTuple):
+    """Where joined rows come from.
 
-    The rows from `begin[i]` to `begin[i + 1]` are sorted.
+    Attributes:
+        order: rows of all parts, in the order of (u, v).
+        again: by place in `order`, whether the row is a part of the edge before it.
     """
+
+    order: Numbers
+    again: Flags
+
+
+class Bins(NamedTuple):
+    """Histogram bins of all rows, one after another."""
+
+    value: Numbers
+    edges: Ids
+
+
+@kernel
+def _merge_runs(u: Ids, v: Ids, begin: Integers, out: Source) -> int:
+    """Merge the parts, which are sorted; returns how many edges there are.
+
+    The rows of part `i` are those from `begin[i]` to `begin[i + 1]`.
+    """
+    order, again = out
     at = begin[:-1].copy()
     distinct = 0
     for i in range(u.size):
@@ -145,20 +173,20 @@ def _merge_runs(u, v, begin, order, again):  # type: ignore[no-untyped-def]
     return distinct
 
 
-@nb.njit(nogil=True, cache=True)
-def _gather(column, order, again, adds, out):  # type: ignore[no-untyped-def]
-    """A column in the order of the joined rows; of parts of a row the first, or their sum."""
+@in_place
+def _gather(column: Array, source: Source, adds: bool, out: Array) -> None:
+    """A column of the joined rows: of each edge the sum over its parts, or the first part's."""
     row = -1
-    for i in range(order.size):
-        if not again[i]:
+    for i in range(source.order.size):
+        if not source.again[i]:
             row += 1
-            out[row] = column[order[i]]
+            out[row] = column[source.order[i]]
         elif adds:
-            out[row] += column[order[i]]
+            out[row] += column[source.order[i]]
 
 
-@nb.njit(nogil=True, cache=True)
-def _starts(width, out):  # type: ignore[no-untyped-def]
+@in_place
+def _starts(width: Numbers, out: Integers) -> int:
     """Where each row's bins begin; where the last one's end."""
     at = 0
     for row in range(width.size):
@@ -167,18 +195,18 @@ def _starts(width, out):  # type: ignore[no-untyped-def]
     return at
 
 
-@nb.njit(nogil=True, cache=True)
-def _gather_bins(width, first, bins, counts, order, again, out, out_counts):  # type: ignore[no-untyped-def]
-    """Bins in the order of the joined rows. Parts of an original edge have one: the largest."""
+@in_place
+def _gather_bins(width: Numbers, first: Integers, bins: Bins, source: Source, out: Bins) -> None:
+    """Bins of the joined rows. A part of an original edge has one: the largest of them counts."""
     at = 0
-    for i in range(order.size):
-        row = order[i]
+    for i in range(source.order.size):
+        row = source.order[i]
         begin = first[row]
-        if again[i] and width[row]:
+        if source.again[i] and width[row]:
             assert width[row] == 1
-            out[at - 1] = max(out[at - 1], bins[begin])
-        elif not again[i]:
+            out.value[at - 1] = max(out.value[at - 1], bins.value[begin])
+        elif not source.again[i]:
             for place in range(begin, begin + width[row]):
-                out[at] = bins[place]
-                out_counts[at] = counts[place]
+                out.value[at] = bins.value[place]
+                out.edges[at] = bins.edges[place]
                 at += 1

@@ -1,4 +1,4 @@
-"""Edges of the graph of touching fragments, counted block by block.
+"""The region adjacency graph: edges between touching fragments, counted block by block.
 
 ``affinities[axis, z, y, x]`` joins a voxel and its *lower* neighbour along ``axis`` (0 = z, 1 = y,
 2 = x), an unsigned integer. A block counts the pairs of its own voxels, and those across its lower
@@ -13,19 +13,18 @@ joins the rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-import numba as nb
 import numpy as np
 
 from cadseg.blocks import Roi, open_sides
-from cadseg.storage.scratch import Workspace
+from cadseg.kernels import in_place, kernel
+from cadseg.storage.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Ids = np.ndarray[Any, np.dtype[np.uint64]]
-Numbers = np.ndarray[Any, np.dtype[np.uint32]]
+    from cadseg.arrays import Array, Bytes, Ids, Int, Integers, Numbers
 
 SLOTS = 1 << 16
 """Places in the table of pairs, at least: it should fit into a core's own cache."""
@@ -70,10 +69,10 @@ class Faces:
     """Fragments on open faces of a block: sorted ids, and one bit per face (z-, z+, y-, ...)."""
 
     fragment: Ids
-    faces: np.ndarray[Any, np.dtype[np.uint8]]
+    faces: Bytes
 
 
-def pairs_inside(affinities: np.ndarray[Any, Any], numbers: Numbers) -> Pairs:
+def pairs_inside(affinities: Array, numbers: Numbers) -> Pairs:
     """Contacts between the voxels of a block.
 
     Args:
@@ -83,7 +82,7 @@ def pairs_inside(affinities: np.ndarray[Any, Any], numbers: Numbers) -> Pairs:
     return Pairs(*_inside(affinities, numbers))
 
 
-def pairs_across(affinities: np.ndarray[Any, Any], lower: Numbers, upper: Numbers) -> Pairs:
+def pairs_across(affinities: Array, lower: Numbers, upper: Numbers) -> Pairs:
     """Contacts across a face, between a plane of voxels and the plane below it.
 
     Args:
@@ -106,7 +105,7 @@ def edges_of(parts: Sequence[Pairs], ids: Ids) -> Edges:
     )
     u, v = ids[pair >> np.uint64(32)], ids[pair & np.uint64(0xFFFFFFFF)]
     u, v = np.minimum(u, v), np.maximum(u, v)
-    order = Workspace().order(u, v)
+    order = Scratch().order(u, v)
     order = order[(u != v)[order]]
     u, v = u[order], v[order]
     first = np.flatnonzero(np.append(True, (u[1:] != u[:-1]) | (v[1:] != v[:-1])))[: u.size]
@@ -150,65 +149,91 @@ def outer_faces(children: list[tuple[Roi, Faces]], write: Roi, domain: Roi) -> F
     return faces_of(found)
 
 
-@nb.njit(nogil=True, cache=True)
-def _inside(affinities, numbers):  # type: ignore[no-untyped-def]
-    rows, table, used, kept = _nothing(numbers.shape[2])
+class Table(NamedTuple):
+    """Rows of pairs, and a hash table (linear probing) of those met lately.
+
+    Attributes:
+        pair, sum, area, max: rows, as in `Pairs`; the area is the count of voxel pairs.
+        keys: pairs by slot, 0 for none.
+        places: their rows.
+    """
+
+    pair: Ids
+    sum: Ids
+    area: Ids
+    max: Numbers
+    keys: Ids
+    places: Integers
+
+
+@kernel
+def _inside(affinities: Array, numbers: Numbers) -> tuple[Ids, Ids, Ids, Numbers]:
+    table, used, kept = _empty(numbers.shape[2]), 0, 0
     for z in range(numbers.shape[0]):
         here, joins = numbers[z], affinities[:, z]
         if z > 0:
-            rows, used, kept = _plane(joins[0], numbers[z - 1], here, rows, table, used, kept)
-        rows, used, kept = _plane(joins[1, 1:], here[:-1], here[1:], rows, table, used, kept)
-        rows, used, kept = _plane(
-            joins[2, :, 1:], here[:, :-1], here[:, 1:], rows, table, used, kept
-        )
-    return rows[0][:used], rows[1][:used], rows[2][:used], rows[3][:used]
+            table, used, kept = _plane(joins[0], numbers[z - 1], here, table, used, kept)
+        table, used, kept = _plane(joins[1, 1:], here[:-1], here[1:], table, used, kept)
+        table, used, kept = _plane(joins[2, :, 1:], here[:, :-1], here[:, 1:], table, used, kept)
+    return table.pair[:used], table.sum[:used], table.area[:used], table.max[:used]
 
 
-@nb.njit(nogil=True, cache=True)
-def _across(affinities, lower, upper):  # type: ignore[no-untyped-def]
-    rows, table, used, kept = _nothing(lower.shape[1])
-    rows, used, _ = _plane(affinities, lower, upper, rows, table, used, kept)
-    return rows[0][:used], rows[1][:used], rows[2][:used], rows[3][:used]
+@kernel
+def _across(affinities: Array, lower: Numbers, upper: Numbers) -> tuple[Ids, Ids, Ids, Numbers]:
+    table, used, _ = _plane(affinities, lower, upper, _empty(lower.shape[1]), 0, 0)
+    return table.pair[:used], table.sum[:used], table.area[:used], table.max[:used]
 
 
-@nb.njit(nogil=True, cache=True)
-def _nothing(width):  # type: ignore[no-untyped-def]
-    """No rows yet; a table that has room for those of two lines of voxels; rows used, rows gone.
-
-    The table holds pairs and the places of their rows. Rows that went out of it stay as they are.
-    """
+@kernel
+def _empty(width: int) -> Table:
+    """A table with room for the pairs of two lines of voxels."""
     slots = SLOTS
     while slots < 4 * width:
         slots *= 2
-    rows = (
+    return Table(
         np.empty(slots, np.uint64),
         np.empty(slots, np.uint64),
         np.empty(slots, np.uint64),
         np.empty(slots, np.uint32),
+        np.zeros(slots, np.uint64),
+        np.empty(slots, np.int64),
     )
-    return rows, (np.zeros(slots, np.uint64), np.empty(slots, np.int64)), 0, 0
 
 
-@nb.njit(nogil=True, cache=True)
-def _plane(affinities, lower, upper, rows, table, used, kept):  # type: ignore[no-untyped-def]
-    """Count in the pairs of two planes; returns the rows, how many they are, how many are gone."""
+@kernel
+def _plane(
+    affinities: Array, lower: Numbers, upper: Numbers, table: Table, used: int, kept: int
+) -> tuple[Table, int, int]:
+    """Count in the pairs of two planes.
+
+    Of the rows, `used` are in use, and the first `kept` of them are no longer in the hash table.
+    """
     for y in range(lower.shape[0]):
-        if used + lower.shape[1] > rows[0].size:
-            rows = (_longer(rows[0]), _longer(rows[1]), _longer(rows[2]), _longer(rows[3]))
-        if used - kept + lower.shape[1] > table[0].size // 2:
-            table[0][:] = 0
+        if used + lower.shape[1] > table.pair.size:
+            table = _longer(table)
+        if used - kept + lower.shape[1] > table.keys.size // 2:
+            table.keys[:] = 0
             kept = used
-        used = _line(affinities[y], lower[y], upper[y], rows, table, used)
-    return rows, used, kept
+        used = _line(affinities[y], lower[y], upper[y], table, used)
+    return table, used, kept
 
 
-@nb.njit(nogil=True, cache=True)
-def _longer(array):  # type: ignore[no-untyped-def]
-    return np.concatenate((array, np.empty_like(array)))
+@kernel
+def _longer(table: Table) -> Table:
+    """Room for twice as many rows."""
+    pair, total, area, largest, keys, places = table
+    return Table(
+        np.concatenate((pair, np.empty_like(pair))),
+        np.concatenate((total, np.empty_like(total))),
+        np.concatenate((area, np.empty_like(area))),
+        np.concatenate((largest, np.empty_like(largest))),
+        keys,
+        places,
+    )
 
 
-@nb.njit(nogil=True, cache=True)
-def _line(affinities, lower, upper, rows, table, used):  # type: ignore[no-untyped-def]
+@in_place
+def _line(affinities: Array, lower: Numbers, upper: Numbers, table: Table, used: int) -> int:
     """Count in the pairs of two lines, a run of equal ones at a time."""
     pair = np.uint64(0)
     total, count, largest = np.uint64(0), np.uint64(0), np.uint32(0)
@@ -220,7 +245,7 @@ def _line(affinities, lower, upper, rows, table, used):  # type: ignore[no-untyp
                 here = (np.uint64(max(one, other)) << np.uint64(32)) | np.uint64(min(one, other))
         if here != pair:
             if pair != 0:
-                used = _add(pair, total, count, largest, rows, table, used)
+                used = _add(pair, total, count, largest, table, used)
             pair = here
             total, count, largest = np.uint64(0), np.uint64(0), np.uint32(0)
         if here != 0:
@@ -231,11 +256,10 @@ def _line(affinities, lower, upper, rows, table, used):  # type: ignore[no-untyp
     return used
 
 
-@nb.njit(nogil=True, cache=True)
-def _add(pair, total, count, largest, rows, table, used):  # type: ignore[no-untyped-def]
+@in_place
+def _add(pair: Int, total: Int, count: Int, largest: Int, table: Table, used: int) -> int:
     """Add a contact to the row of its pair; returns how many rows there are."""
-    pairs, sums, counts, maxima = rows
-    keys, places = table
+    pairs, sums, areas, maxima, keys, places = table
     last = np.uint64(keys.size - 1)
     # numbers that are near each other belong to fragments that are, so their rows are neighbours
     slot = ((pair >> np.uint64(32)) * np.uint64(8) + pair) & last
@@ -244,10 +268,10 @@ def _add(pair, total, count, largest, rows, table, used):  # type: ignore[no-unt
     if keys[slot] == 0:
         keys[slot] = pair
         places[slot] = used
-        pairs[used], sums[used], counts[used], maxima[used] = pair, total, count, largest
+        pairs[used], sums[used], areas[used], maxima[used] = pair, total, count, largest
         return used + 1
     row = places[slot]
     sums[row] += total
-    counts[row] += count
+    areas[row] += count
     maxima[row] = max(maxima[row], largest)
     return used

@@ -1,46 +1,39 @@
-"""Arrays in memory up to a budget, and beyond it in files that the system pages in and out.
+"""Arrays of one computation, in memory, or in files that the system pages in and out.
 
-Which of the two an array is changes nothing but speed. Files have no name: the system takes them
-back when the array goes, and when the process is killed.
+Which of the two changes nothing but speed, and is decided once, before the first of them. Files
+have no name: the system takes them back when the array goes, and when the process is killed.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
-import weakref
 from typing import TYPE_CHECKING, Any
 
-import numba as nb
 import numpy as np
+
+from cadseg.kernels import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-Array = np.ndarray[Any, Any]
+    from cadseg.arrays import Array, Ids, Numbers
 
 PART = 1 << 18
 """Elements that are worked on at a time, where numpy needs temporary arrays."""
 
 
-class Workspace:
-    """Where arrays of one computation lie.
+class Scratch:
+    """Where the arrays of one computation lie.
 
     Attributes:
-        budget: bytes that they may take in memory, all together.
-        folder: for files, made when the first is needed.
-        used: bytes that they take in memory now.
-        spilled: bytes that were put into files so far.
+        folder: for files; None for memory.
     """
 
-    def __init__(self, budget: float = math.inf, folder: Path | None = None) -> None:
-        """Empty, and nothing written."""
-        self.budget = budget
+    def __init__(self, folder: Path | None = None) -> None:
+        """Nothing is written yet."""
         self.folder = folder
-        self.used = 0
-        self.spilled = 0
 
     def empty(self, size: int, dtype: Any) -> Array:
         """A new array [size], whatever it holds.
@@ -48,13 +41,12 @@ class Workspace:
         Raises:
             OSError: it does not fit onto the disk.
         """
-        count = size * np.dtype(dtype).itemsize
-        if count and self.used + count > self.budget:
-            return self._mapped(size, dtype)
-        array = np.empty(size, dtype)
-        self.used += count
-        weakref.finalize(array, self._freed, count)
-        return array
+        if self.folder is None or size == 0:
+            return np.empty(size, dtype)
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            # a full disk is an error now, not a signal later
+            os.posix_fallocate(file.fileno(), 0, size * np.dtype(dtype).itemsize)
+            return np.asarray(np.memmap(file, dtype, "r+", shape=(size,)))
 
     def full(self, size: int, value: Any, dtype: Any) -> Array:
         """A new array [size] of `value`."""
@@ -99,19 +91,6 @@ class Workspace:
                 values, more, places, more_places = more, values, more_places, places
         return places
 
-    def _mapped(self, size: int, dtype: Any) -> Array:
-        count = size * np.dtype(dtype).itemsize
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self.folder) as file:
-            os.posix_fallocate(file.fileno(), 0, count)  # a full disk is an error, not a signal
-            array = np.memmap(file, dtype, "r+", shape=(size,))
-        self.spilled += count
-        return np.asarray(array)
-
-    def _freed(self, count: int) -> None:
-        self.used -= count
-
 
 def parts(size: int) -> Iterator[slice]:
     """Slices of at most PART elements that make up an array of `size`."""
@@ -119,8 +98,8 @@ def parts(size: int) -> Iterator[slice]:
         yield slice(begin, min(begin + PART, size))
 
 
-@nb.njit(nogil=True, cache=True)
-def _sort(values, places, more, more_places):  # type: ignore[no-untyped-def]
+@kernel
+def _sort(values: Ids, places: Numbers, more: Ids, more_places: Numbers) -> bool:
     """Sort by the bytes of `values`; returns whether the result is in the second pair of arrays."""
     counts = np.zeros((8, 256), np.int64)
     for i in range(values.size):

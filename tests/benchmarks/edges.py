@@ -14,8 +14,8 @@ import time
 
 import numpy as np
 
-from cadseg.agglomeration import scores
 from cadseg.agglomeration.agglomerate import agglomerate
+from cadseg.agglomeration.scoring import Scoring
 from cadseg.graph.cluster_graph import Graph
 
 STEPS = ((0, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1))
@@ -42,13 +42,9 @@ def main() -> None:
 
 def _agglomerated(graph: Graph, scoring: str) -> int:
     """How many merges the graph has."""
-    merges, _ = agglomerate(
-        graph,
-        np.empty(0, np.uint64),
-        floor=scores.at_least(FLOOR, "uint8"),
-        half=scores.half_bits("uint8"),
-        median=scoring == "median",
-    )
+    rule = Scoring.of(scoring, "uint8")
+    floor = rule.at_least(FLOOR)
+    merges, _ = agglomerate(graph, np.empty(0, np.uint64), scoring=rule, floor=floor)
     return merges.fragment.size
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cadseg import config as configs
+from cadseg.agglomeration.scoring import METHODS, Scoring
 from cadseg.blocks import Block, Roi, Zyx
 from cadseg.graph import cluster_graph
 from cadseg.graph.edges import Edges, edges_of, pairs_inside
@@ -53,8 +54,8 @@ class MemoryStore(Store):
         self.manifest = self.manifest.model_copy(update={"config": config})
 
     @property
-    def affinity_dtype(self) -> np.dtype[Any]:
-        return self.affinities.dtype
+    def scoring(self) -> Scoring:
+        return Scoring.of(self.config.agglomerate.scoring, self.affinities.dtype)
 
     def read_affinities(self, roi: Roi) -> np.ndarray[Any, Any]:
         return self.affinities[(slice(None), *roi.slices())]
@@ -118,7 +119,7 @@ class MemoryStore(Store):
         """Rows (u, v, sum, count, max) of the graph, sorted, those of all blocks joined."""
         tables = [table for (kind, *_), table in self.tables.items() if kind == "edges"]
         rows = cluster_graph.joined(
-            [cluster_graph.from_edges(Edges(**table), "median") for table in tables]
+            [METHODS["median"].from_edges(Edges(**table)) for table in tables]
         )
         return np.stack([rows.u, rows.v, rows.sum, rows.count, rows.bin.astype(np.uint64)], 1)
 

@@ -15,11 +15,11 @@ import pytest
 import waterz
 from in_memory import MemoryStore, whole_edges
 
-from cadseg.agglomeration import scores
 from cadseg.agglomeration.agglomerate import agglomerate
-from cadseg.agglomeration.merge_tree import cut, relabelled
+from cadseg.agglomeration.merge_tree import cut
+from cadseg.agglomeration.scoring import Scoring
 from cadseg.evaluation import metrics
-from cadseg.graph import cluster_graph
+from cadseg.renaming import Renaming
 
 Array = np.ndarray[Any, Any]
 
@@ -43,11 +43,10 @@ def by_waterz(affinities: Array, ids: Array, scoring: str, threshold: float) -> 
 
 def by_us(affinities: Array, ids: Array, scoring: str, lowest: list[int]) -> list[Array]:
     """Segments of the fragments `ids` at several scores, by one tree of ours."""
-    half = scores.half_bits(affinities.dtype)
-    rows = cluster_graph.from_edges(whole_edges(affinities, ids), scoring)
-    none = np.empty(0, np.uint64)
-    tree, _ = agglomerate(rows, none, floor=0, half=half, median=scoring == "median")
-    return [relabelled(ids, cut(tree, (none, none), threshold=t, half=half)) for t in lowest]
+    rule = Scoring.of(scoring, affinities.dtype)
+    rows = rule.method.from_edges(whole_edges(affinities, ids))
+    tree, _ = agglomerate(rows, np.empty(0, np.uint64), scoring=rule, floor=0)
+    return [cut(tree, Renaming.empty(), threshold=t, scoring=rule).of(ids) for t in lowest]
 
 
 def ranked(affinities: Array) -> Array:
@@ -82,7 +81,7 @@ def test_without_ties_the_mean_is_waterz(part: Array, ids: Array) -> None:
     """Where no two affinities are equal, waterz' segments are ours, at every threshold."""
     whole = ranked(part)
     thresholds = [k / 64 for k in (57, 48, 38, 32, 25, 16)]
-    half = scores.half_bits(np.uint32)
+    half = Scoring.of("mean", np.uint32).half
     lowest = [int(t * 2**24 * 2 ** (2 * half)) for t in thresholds]
     counts = []
     for t, ours in zip(thresholds, by_us(whole, ids, "mean", lowest), strict=True):
@@ -117,7 +116,7 @@ def distinct(affinities: Array, ids: Array) -> Array | None:
 
 def test_without_ties_the_median_is_waterz(part: Array, ids: Array) -> None:
     """In small boxes, where every pair can have a maximum of its own, the segments are the same."""
-    half = scores.half_bits(np.uint8)
+    half = Scoring.of("median", np.uint8).half
     lowest = [200, 128, 90, 60, 30, 10]
     merged = 0
     for z, y, x in itertools.product((0, 6), (0, 25, 50), (0, 25, 50)):
@@ -150,7 +149,7 @@ def test_with_ties_the_median_is_like_waterz(part: Array, ids: Array, lowest: in
     few segments hold most voxels, that moves its answer by up to 0.3 bits, so no fixed distance can
     be asked of ours.
     """
-    half = scores.half_bits(np.uint8)
+    half = Scoring.of("median", np.uint8).half
     (ours,) = by_us(part, ids, "median", [lowest << 2 * half])
     dense = np.unique(ids, return_inverse=True)[1].reshape(ids.shape)
     rng = np.random.default_rng(0)
@@ -168,12 +167,11 @@ def test_with_ties_the_median_is_like_waterz(part: Array, ids: Array, lowest: in
 @pytest.mark.parametrize("scoring", ["mean", "median"])
 def test_with_ties_the_tree_is_the_literal_one(part: Array, ids: Array, scoring: str) -> None:
     """Best score first, then the smallest key: row for row what the slow method merges."""
-    half = scores.half_bits(np.uint8)
     few = part // 32 * 32  # eight levels
     edges = whole_edges(few, ids)
-    rows = cluster_graph.from_edges(edges, scoring)
-    none = np.empty(0, np.uint64)
-    tree, left = agglomerate(rows, none, floor=0, half=half, median=scoring == "median")
+    rule = Scoring.of(scoring, np.uint8)
+    rows = rule.method.from_edges(edges)
+    tree, left = agglomerate(rows, np.empty(0, np.uint64), scoring=rule, floor=0)
     columns = zip(*(getattr(edges, name).tolist() for name in vars(edges)), strict=True)
     literal = oracle.greedy({(u, v): contact for u, v, *contact in columns}, scoring, Fraction(0))
     ours = np.stack([tree.fragment, tree.parent, tree.key_u, tree.key_v, tree.sum, tree.count], 1)

@@ -14,13 +14,14 @@ import pytest
 from in_memory import MemoryStore
 from scipy import ndimage
 
+from cadseg.agglomeration.agglomerate import PER_ROW, scratch_for
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.pipeline.layout import create_arrays
 from cadseg.pipeline.plan import IDLE, plan
 from cadseg.pipeline.prepare import PreparedRun, prepare
 from cadseg.storage import group, outputs
 from cadseg.storage.files import LocalFiles
-from cadseg.storage.scratch import Workspace
+from cadseg.storage.scratch import Scratch
 from cadseg.workers import manifest
 
 Array = np.ndarray[Any, Any]
@@ -137,18 +138,14 @@ def test_where_a_graph_lies_changes_nothing(scoring: str) -> None:
     assert sum(len(t["fragment"]) for (kind, *_), t in runs[0].tables.items() if kind == "merges")
 
 
-def test_a_budget_is_kept_and_given_back(tmp_path: Path) -> None:
-    """Arrays take the budget's memory and no more; what goes makes room; files leave nothing."""
-    space = Workspace(1000, tmp_path)
-    first = space.empty(100, np.uint64)
-    second = space.full(100, 7, np.uint64)
-    assert (space.used, space.spilled) == (800, 800)
-    view = first[5:]
-    del first
-    assert space.used == 800
-    del view
-    assert space.used == 0
-    assert (second == 7).all()
+def test_the_budget_decides_once_for_a_block(tmp_path: Path) -> None:
+    """Rows that fit are in memory, one more and all are in files; these leave nothing behind."""
+    fits = scratch_for(10, 10 * PER_ROW, tmp_path)
+    assert fits.folder is None
+    files = scratch_for(11, 10 * PER_ROW, tmp_path)
+    array = files.full(100, 7, np.uint64)
+    assert isinstance(array.base, np.memmap)
+    assert (array == 7).all()
     assert not any(tmp_path.iterdir())
 
 
@@ -158,26 +155,25 @@ def test_order_is_by_the_first_key_then_the_next(tmp_path: Path) -> None:
     for size in (0, 1, 1000):
         keys = (random.integers(0, 9, size, np.uint64), random.integers(0, 2**60, size, np.uint64))
         keys[1][::3] = 2**63
-        for space in (Workspace(), Workspace(0, tmp_path)):
-            np.testing.assert_array_equal(space.order(*keys), np.lexsort(keys[::-1]))
+        for scratch in (Scratch(), Scratch(tmp_path)):
+            np.testing.assert_array_equal(scratch.order(*keys), np.lexsort(keys[::-1]))
 
 
-@pytest.mark.parametrize(("budget", "fits"), [("1e8", True), ("float('inf')", False)])
-def test_beyond_its_budget_an_array_takes_no_memory(
-    tmp_path: Path, budget: str, fits: bool
-) -> None:
-    """A process that may grow by 200 MB holds 400 MB of arrays only where they go into files."""
+@pytest.mark.parametrize("in_files", [True, False])
+def test_arrays_in_files_take_no_memory(tmp_path: Path, in_files: bool) -> None:
+    """A process that may grow by 200 MB holds 400 MB of arrays only where they lie in files."""
+    folder = f"pathlib.Path({str(tmp_path)!r})" if in_files else None
     code = f"""
 import pathlib, resource
 import numpy as np
-from cadseg.storage.scratch import Workspace
+from cadseg.storage.scratch import Scratch
 with open("/proc/self/statm") as file:
     data = int(file.read().split()[5]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_DATA, (data + 200_000_000,) * 2)
-space = Workspace({budget}, pathlib.Path({str(tmp_path)!r}))
-arrays = [space.full(10_000_000, i, np.uint64) for i in range(5)]
+scratch = Scratch({folder})
+arrays = [scratch.full(10_000_000, i, np.uint64) for i in range(5)]
 assert [int(array.max()) for array in arrays] == list(range(5))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode == 0) == fits, done.stderr
-    assert fits or "MemoryError" in done.stderr
+    assert (done.returncode == 0) == in_files, done.stderr
+    assert in_files or "MemoryError" in done.stderr
