@@ -49,9 +49,6 @@ PER_VOXEL = {  # bytes per voxel read, and per voxel written
     "pyramid": (0, 20),
 }
 
-PER_WINDOW = 1200
-"""Bytes per voxel of a tile's window: 1105 at 256², 950 at 512², 891 at 768², the same per pair."""
-
 PER_ROW = 300
 """Bytes per row in agglomeration: 240 at 880 thousand rows, two bins each included."""
 
@@ -243,13 +240,10 @@ def _moved(store: Store, step: Step) -> tuple[int, int]:
 
 
 def _windows(store: Store) -> int:
-    """Bytes of grey values that all tiles of all section pairs see."""
-    config, (nz, ny, nx) = store.config.predict, store.grid.domain.shape
-    area = math.prod(
-        min(n, -(-n // t) * (t + 2 * config.halo)) if n <= t else -(-n // t) * (t + 2 * config.halo)
-        for n, t in zip((ny, nx), config.tile, strict=True)
-    )
-    return nz * (config.batch + 1) * area * store.raw.dtype.itemsize // config.batch
+    """Bytes of grey values that all tiles see."""
+    from cadseg.workers.predict import tiling  # torch takes seconds to import
+
+    return tiling(store).voxels_read(store.grid.domain) * store.raw.dtype.itemsize
 
 
 def _memory(store: Store, step: Step) -> int:
@@ -296,13 +290,10 @@ def _network(store: Store, kind: str) -> int:
     """Bytes that the network takes, which is where `predict` has its peak."""
     if kind != ("climb" if store.fused else "predict"):
         return 0
-    config = store.config.predict
-    window = math.prod(
-        min(t + 2 * config.halo, -(-n // 16) * 16)
-        for t, n in zip(config.tile, store.grid.shape[1:], strict=True)
-    )
+    from cadseg.workers.predict import tiling  # torch takes seconds to import
+
     cuda = CUDA if store.run["device"] == "cuda" else 0
-    return NETWORK + cuda + PER_WINDOW * config.batch * window
+    return NETWORK + cuda + tiling(store).memory()
 
 
 def _decoding(store: Store, kind: str) -> int:

@@ -15,10 +15,9 @@ import numpy as np
 
 from cadseg import __version__
 from cadseg import config as configs
-from cadseg.blocks import Roi, zyx
+from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.config import Config
 from cadseg.errors import ConfigError, OutputError, VolumeError
-from cadseg.models.tiles import STRIDE
 from cadseg.pipeline.identity import identities, redone
 from cadseg.pipeline.stages import Stage, stages_of
 from cadseg.storage import group, inputs, volume
@@ -152,12 +151,6 @@ def _config(array: Volume, asked: str | Config | None, overrides: Sequence[str])
 
 def _check_config(config: Config) -> None:
     """What no single key can say."""
-    for key, values in (("tile", config.predict.tile), ("halo", (config.predict.halo,))):
-        if any(value % STRIDE for value in values):
-            raise ConfigError(
-                f"predict.{key} is {', '.join(map(str, values))}; accepted are multiples of "
-                f"{STRIDE}"
-            )
     if config.agglomerate.engine == "waterz" and not config.predict.keep_affinities:
         raise ConfigError(
             "agglomerate.engine is waterz, which reads affinities, but predict.keep_affinities is "
@@ -194,17 +187,17 @@ def _run_of(array: Volume, url: str, source: Source, config: Config) -> Json:
         "config": config.model_dump(mode="json"),
     }
     if source == "raw":
-        run |= _network(config)
+        run |= _network(config, array.extent)
     return run
 
 
-def _network(config: Config) -> Json:
-    """Which weights, by content, on which kind of device."""
-    from cadseg.models import weights
+def _network(config: Config, shape: Zyx) -> Json:
+    """Which weights, by content, on which kind of device; they must fit the tiles."""
+    from cadseg.models import tiles, weights
     from cadseg.models.predict import device_kind  # torch takes seconds to import
 
     path = weights.find(config.predict.weights)
-    weights.load(path)
+    tiles.check(config.predict, weights.load(path).needs, shape)
     return {
         "weights": str(path.resolve()),
         "weights_sha256": weights.sha256(path),

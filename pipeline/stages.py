@@ -137,6 +137,7 @@ STAGES = (
             "predict.tile",
             "predict.halo",
             "predict.batch",
+            "predict.exact_tiling",
             "predict.threads",
             "volume.grey_range",
         ),

@@ -112,7 +112,7 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "roi turned": ((*SEGMENT, "--roi=3:2,0:9,0:9"), ("3:2,0:9,0:9", "no voxel")),
     "roi malformed": ((*SEGMENT, "--roi=3,0:9"), ("--roi", "3,0:9", "z0:z1,y0:y1,x0:x1")),
     "block of 0": ((*SEGMENT, "--set=block_shape=[0, 8, 8]"), ("block_shape.0 is 0", "greater")),
-    "tile": ((*PREDICT, "--set=predict.tile=[50, 64]"), ("predict.tile is 50, 64", "of 16")),
+    "tile": ((*PREDICT, "--set=predict.tile=[50, 64]"), ("predict.tile is 50, 64", "of 16, 16")),
     "the other engine without affinities": (
         (*PREDICT, "--discard-affinities", "--set=agglomerate.engine=waterz"),
         ("agglomerate.engine is waterz", "accepted is the engine exact"),

@@ -1,26 +1,26 @@
-"""Raw sections of a block → affinities, one network tile after the other.
+"""Raw sections of a block → affinities, one tile of the network after the other.
 
-Section pairs (z - 1, z) go through the network in groups counted from the volume's first section,
-and a pair always has the same place in its group, so that what it gives does not depend on the
-block. The volume's first section has none below it and is paired with the one above. (Students have
-not learned pairs of equal sections: with its first section paired with itself, VOI of 8 sections of
-SNEMI3D was 0.04 to 0.1 bits higher than with a true pair.)
+Tiles lie on a grid from the volume's origin along all three axes, and a tile is computed whole
+whichever block asks for a part of it, so that what it gives does not depend on the block. Planes at
+the lower faces of what is segmented have nothing to be joined to: there affinities are 0.
 """
 
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cadseg.blocks import Block, Roi
 from cadseg.models import weights
 from cadseg.models.predict import Predictor
-from cadseg.models.tiles import Tile, inside, padded, tiles
+from cadseg.models.tiles import Tiling
 from cadseg.storage import inputs
 
 if TYPE_CHECKING:
+    from cadseg.blocks import Block, Roi
+    from cadseg.models.network import Needs
     from cadseg.workers.store import Store
 
 
@@ -33,40 +33,21 @@ def run(block: Block, store: Store) -> dict[str, int]:
 
 def predicted(roi: Roi, store: Store) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], int]:
     """Affinities [3, z, y, x] uint8 of a box, and how often the network ran for them."""
-    config = store.config.predict
-    out = np.zeros((3, *roi.shape), np.uint8)
-    count = 0
-    for tile in tiles(roi, store.grid.shape, tile=config.tile, halo=config.halo):
-        begin = roi.begin[0] // config.batch * config.batch
-        for first in range(begin, roi.end[0], config.batch):
-            _predict(store, roi, tile, first, out)
-            count += 1
-    for axis in range(3):  # nothing to be joined to
+
+    def read(box: Roi) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return inputs.as_uint8(store.raw.read(box), store.config.volume.grey_range)
+
+    out, count = tiling(store).predicted(roi, read, _predictor(store))
+    for axis in range(3):
         if roi.begin[axis] == store.grid.domain.begin[axis]:
             np.moveaxis(out[axis], axis, 0)[0] = 0
     return out, count
 
 
-def _predict(
-    store: Store, roi: Roi, tile: Tile, first: int, out: np.ndarray[Any, np.dtype[np.uint8]]
-) -> None:
-    """One tile of one group of section pairs, into its place in `out`."""
-    batch = store.config.predict.batch
-    begin, end = max(first, roi.begin[0]), min(first + batch, roi.end[0])
-    depth = store.grid.shape[0]
-    sections = (max(0, begin - 1), end if begin else max(end, min(2, depth)))
-    box = inside(tile, sections, store.grid.shape)
-    raw = inputs.as_uint8(store.raw.read(box), store.config.volume.grey_range)
-    raw = padded(raw, tile)
-    pairs = np.zeros((batch, 2, *raw.shape[1:]), np.uint8)
-    for z in range(begin, end):
-        lower = z - 1 if z else min(1, depth - 1)
-        pairs[z - first] = raw[lower - box.begin[0]], raw[z - box.begin[0]]
-    affinities = _predictor(store)(pairs)
-    (y0, y1), (x0, x1) = tile.core
-    here = Roi((begin, y0, x0), (end, y1, x1)).clipped(roi)
-    source = here.slices((first, tile.window[0][0], tile.window[1][0]))
-    out[(slice(None), *here.slices(roi.begin))] = affinities.swapaxes(0, 1)[(slice(None), *source)]
+def tiling(store: Store) -> Tiling:
+    """The network's tiles of the run's volume."""
+    needs = _needs(store.run["weights"])
+    return Tiling.of(store.config.predict, needs, store.grid.shape)
 
 
 def _predictor(store: Store) -> Predictor:
@@ -75,5 +56,10 @@ def _predictor(store: Store) -> Predictor:
 
 
 @functools.cache
-def _loaded(name: str, device: str, threads: int) -> Predictor:
-    return Predictor(weights.find(name), device=device, threads=threads)
+def _needs(path: str) -> Needs:
+    return weights.needs(Path(path))
+
+
+@functools.cache
+def _loaded(path: str, device: str, threads: int) -> Predictor:
+    return Predictor(Path(path), device=device, threads=threads)

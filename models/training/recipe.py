@@ -12,7 +12,7 @@ from cadseg.errors import ConfigError
 from cadseg.models.student import MULTIPLE
 from cadseg.models.training.augment import AugmentConfig
 from cadseg.models.training.crops import DataConfig
-from cadseg.models.training.objective import ObjectiveConfig, Precision, Weight
+from cadseg.models.training.objective import ObjectiveConfig, Weight
 from cadseg.models.training.validate import ValidationConfig
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class TrainConfig(Strict):
     steps: Positive
     validation: ValidationConfig
     device: Literal["cpu", "cuda"]
-    precision: Precision
+    precision: Literal["float32", "bfloat16"]  # float16 would need its losses scaled
     compile: bool
     threads: Positive
     readers: Positive
