@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 SUFFIX = ".pt2"
 
 WORKSPACE = 2
-"""Memory of operators at work, as a multiple of that of the values that they compute."""
+"""Memory of operators at work, as a multiple of that of the values that they compute.
+
+With it the exported student is estimated at 832 bytes per voxel; 684 were measured at 768².
+"""
 
 UNITS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 """Offsets to the lower neighbours along z, y, x."""
