@@ -49,8 +49,9 @@ class PredictConfig(Strict):
     weights: str
     device: Literal["auto", "cpu", "cuda"]
     tile: tuple[Positive, Positive]
-    halo: Annotated[int, Field(ge=16)]
+    halo: Annotated[int, Field(ge=0)]
     batch: Positive
+    exact_tiling: bool
     threads: Positive
     keep_affinities: bool
 

@@ -1,22 +1,21 @@
-"""Inference: section pairs of grey values in, affinities out, both uint8.
+"""Inference: windows of grey values in, affinities out, both uint8.
 
-`Predictor` is what a worker holds: it loads weights once and is then called with batches of tiles.
-Input is uint8 ``[B, 2, Y, X]``, lower section first, Y and X multiples of 16; output is uint8
-``[B, 3, Y, X]``, channels z, y, x as in `cadseg.models.affinity`, 255 times the affinity, rounded
-half to even.
+`Predictor` is what a worker holds: it loads a network once and is then called with windows. Input
+is uint8 ``[D, Y, X]``, as the network's `cadseg.models.network.Needs` say; output is uint8
+``[3, D, Y, X]``, channels z, y, x as in `cadseg.models.affinity`, 255 times the affinity, rounded
+half to even; its sections are those of `cadseg.models.network.Network.affinities`.
 
-What a sample gives does not depend on the other samples of its batch, and the same bytes come out
-every time, on one machine, for one shape of the batch and one number of threads. Pixels within
-`cadseg.models.student.HALO` of a tile's border depend on where the border lies.
+The same bytes come out every time, on one machine, for one shape of the window and one number of
+threads. Voxels within the network's context of a window's border depend on where the border lies.
 
-Axis letters: B pairs, Y X pixels; 2 stands for lower and upper section, 3 for z, y, x.
+Axis letters: D sections, Y X pixels; 3 stands for z, y, x.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -26,25 +25,22 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cadseg.errors import CadsegError
 from cadseg.models import memory, weights
-from cadseg.models.affinity import affinities
+from cadseg.models.network import Network, Precision
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cadseg.models.student import Student
-
 Uint8 = NDArray[np.uint8]
-Precision = Literal["float32", "bfloat16", "float16"]
-Network = TypeVar("Network", bound=nn.Module)
+N = TypeVar("N", bound=Network)
 Convolution = (nn.Conv2d, nn.Conv3d)
 BatchNorm = (nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Predictor:
-    """A student, ready to be asked.
+    """A network, ready to be asked.
 
     Attributes:
-        student: the network, batch norms folded into its convolutions.
+        network: batch norms folded into its convolutions.
         precision: of the network's arithmetic; affinities are float32 before they are rounded.
     """
 
@@ -59,7 +55,7 @@ class Predictor:
         """Load weights and choose where and how to compute.
 
         Args:
-            path: a weights file.
+            path: a file of weights, of any kind of network.
             device: ``cpu``, ``cuda``, or ``auto``, which takes a GPU where there is one.
             threads: CPU threads, of the whole process.
             precision: float16 on a GPU only; bfloat16 is fast on CPUs that have AVX-512 BF16.
@@ -73,29 +69,27 @@ class Predictor:
         memory.keep_freed()
         torch.set_num_threads(threads)
         self.precision = precision
-        student = folded(weights.load(path)).to(kind)
-        self.student = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = ready(weights.load(path), kind)
 
-    def __call__(self, raw_B2YX: Uint8) -> Uint8:
-        """Affinities of section pairs: uint8 [B, 2, Y, X] to uint8 [B, 3, Y, X]."""
-        return predict_pairs(self.student, raw_B2YX, precision=self.precision)
+    def __call__(self, raw_DYX: Uint8) -> Uint8:
+        """Affinities uint8 [3, D, Y, X] of a window uint8 [D, Y, X]."""
+        return predicted(self.network, raw_DYX, self.precision)
 
 
 @torch.inference_mode()
-def predict_pairs(student: Student, raw_B2YX: Uint8, *, precision: Precision = "float32") -> Uint8:
-    """Affinities of section pairs: uint8 [B, 2, Y, X] to uint8 [B, 3, Y, X].
+def predicted(network: Network, raw_DYX: Uint8, precision: Precision = "float32") -> Uint8:
+    """Affinities uint8 [3, D, Y, X] of a window uint8 [D, Y, X].
 
     Args:
-        student: in evaluation mode, on the device to compute on.
-        raw_B2YX: lower section first; Y and X multiples of 16.
+        network: in evaluation mode, on the device to compute on.
+        raw_DYX: as the network needs it.
         precision: of the network's arithmetic.
     """
-    assert not student.training, "batch norm would depend on the batch"
-    device = next(student.parameters()).device
-    x_B2YX = as_floats(raw_B2YX, device)
+    assert not network.training, "batch norm would depend on the window"
+    device = next(itertools.chain(network.parameters(), network.buffers())).device
     with arithmetic(device, precision):
-        lower_BEYX, upper_BEYX = student(x_B2YX.contiguous(memory_format=torch.channels_last))
-    return as_bytes(affinities(lower_BEYX, upper_BEYX))
+        affs_3DYX = network.affinities(as_floats(raw_DYX, device))
+    return as_bytes(affs_3DYX)
 
 
 def as_floats(raw: Uint8, device: torch.device) -> Tensor:
@@ -116,7 +110,13 @@ def as_bytes(affs: Tensor) -> Uint8:
     return result
 
 
-def folded(network: Network) -> Network:
+def ready(network: N, device: torch.device | str) -> N:
+    """A copy of a network that is fast at inference, on `device`."""
+    copied = folded(network).to(device)
+    return copied.to(memory_format=network.layout)  # type: ignore[call-overload,no-any-return]
+
+
+def folded(network: N) -> N:
     """A copy for inference that computes the same with fewer batch norm layers, if any.
 
     In evaluation mode batch norm is a scale and a shift per channel, which the convolution right

@@ -18,17 +18,35 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cadseg.config import Strict
+from cadseg.models.affinity import OFFSETS, volume_affinities
+from cadseg.models.network import Needs, Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MULTIPLE = 16
 """Lengths along y and x must be multiples of this: four poolings by 2."""
+
+CONTEXT = (173, 172)
+"""An affinity depends on pixels up to so far below and above it in y and x (align_corners false).
+
+An embedding does on 172 to either side, and an affinity on two neighbouring embeddings.
+"""
+
+BYTES_PER_CHANNEL, CHANNELS = 45, 16
+"""At work, per voxel and channel of the finest resolution, of which 16 at least are computed.
+
+38 at 12 x 224² and 33 at 18 x 128² with 28 channels.
+"""
+
+SECTIONS = (19, 18)
+"""The same along z: nine blocks have two convolutions across the sections each."""
 
 Widths = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 
@@ -50,8 +68,12 @@ class TeacherConfig(Strict):
     momentum: float = Field(default=0.001, gt=0, le=1)
 
 
-class Teacher(nn.Module):
+class Teacher(Network):
     """A crop in, an embedding per voxel out; 1,478,036 parameters at the usual widths."""
+
+    kind = "teacher"
+    layout = torch.channels_last_3d
+    config: TeacherConfig
 
     def __init__(self, config: TeacherConfig) -> None:
         """Draw fresh weights (Kaiming normal, from PyTorch's global generator)."""
@@ -69,6 +91,21 @@ class Teacher(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.BatchNorm3d):
                 module.momentum = config.momentum
+
+    @property
+    def needs(self) -> Needs:
+        """The sections and the pixels around; beyond the volume's ends it sees its own zeros."""
+        around = None if self.config.align_corners else CONTEXT
+        return Needs(
+            context=(SECTIONS, around, around),
+            multiple=(1, MULTIPLE, MULTIPLE),
+            mirrored=(False, False, False),
+            bytes_per_voxel=BYTES_PER_CHANNEL * max(CHANNELS, self.config.widths[0]),
+        )
+
+    def affinities(self, raw_DYX: Tensor) -> Tensor:
+        """Affinities [3, D, Y, X] of all voxels of a window."""
+        return volume_affinities(self(raw_DYX[None]), OFFSETS[:1])[0].clamp(0, 1)
 
     def forward(self, raw_BDYX: Tensor) -> Tensor:
         """Embeddings [B, E, D, Y, X], not normalised.

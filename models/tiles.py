@@ -1,56 +1,205 @@
-"""The network's tiles: a grid in y and x from the volume's origin, each with a halo of context.
+"""The network's tiles: a grid from the volume's origin, each seen through a window with context.
 
-The halo ends at the volume's border, which is where the network sees its own zero padding. The
-volume is first padded, by reflection at its far ends, to a multiple of the network's stride. So
-what a tile sees depends on the tile alone, not on the block that asks for it.
+A tile's window is the tile grown by the halo. Where the network pads by itself, windows end at the
+volume's border, after which the volume is padded, by reflection at its far ends, to the multiple
+that the network needs; where it does not, the volume is mirrored endlessly, and windows do not end.
+So what a tile sees depends on the tile alone, not on the block that asks for it.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cadseg.blocks import Roi, Zyx
+from cadseg.blocks import Roi, Zyx, zyx
+from cadseg.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-STRIDE = 16
-"""The network halves its input four times."""
+    from cadseg.config import PredictConfig
+    from cadseg.models.network import Needs
 
 Span = tuple[int, int]
+Uint8 = np.ndarray[Any, np.dtype[np.uint8]]
+
+AXES = "zyx"
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One network input, as spans in y and x of the padded volume."""
+    """One input of the network, and its answer, as boxes of the volume padded or mirrored."""
 
-    core: tuple[Span, Span]  # what it is asked for
-    window: tuple[Span, Span]  # what it sees
-
-
-def tiles(write: Roi, shape: Zyx, *, tile: Span, halo: int) -> Iterator[Tile]:
-    """The tiles of a volume of `shape` that meet the block `write`."""
-    for y in range(write.begin[1] // tile[0] * tile[0], write.end[1], tile[0]):
-        for x in range(write.begin[2] // tile[1] * tile[1], write.end[2], tile[1]):
-            core = ((y, y + tile[0]), (x, x + tile[1]))
-            yield Tile(core, (_window(core[0], shape[1], halo), _window(core[1], shape[2], halo)))
+    core: Roi  # what it is asked for
+    window: Roi  # what it sees
+    origin: Zyx  # the first voxel of its answer
 
 
-def inside(tile: Tile, sections: Span, shape: Zyx) -> Roi:
-    """The part of the tile's window that lies in the volume, in these sections."""
-    (y0, y1), (x0, x1) = tile.window
-    return Roi((sections[0], y0, x0), (sections[1], min(y1, shape[1]), min(x1, shape[2])))
+@dataclass(frozen=True)
+class Tiling:
+    """All tiles of a volume.
+
+    Attributes:
+        shape: of the volume.
+        tile: voxels of a tile, z y x.
+        halo: voxels that windows reach beyond a tile, lower and upper, per axis.
+        needs: of the network.
+    """
+
+    shape: Zyx
+    tile: Zyx
+    halo: tuple[Span, Span, Span]
+    needs: Needs
+
+    @classmethod
+    def of(cls, config: PredictConfig, needs: Needs, shape: Zyx) -> Tiling:
+        """The tiles that a config asks for; along z, the halo is the network's context."""
+        in_plane = (config.halo, config.halo)
+        halo = (needs.sections, in_plane, in_plane)
+        return cls(shape, (config.batch, *config.tile), halo, needs)
+
+    def tiles(self, roi: Roi) -> Iterator[Tile]:
+        """The tiles that meet the box `roi` of the volume."""
+        spans = map(self._spans, range(3), roi.begin, roi.end)
+        for axes in itertools.product(*spans):
+            core, window = (_roi([pair[which] for pair in axes]) for which in (0, 1))
+            z, y, x = window.begin
+            yield Tile(core, window, (z + self._context[0], y, x))
+
+    def predicted(
+        self, roi: Roi, read: Callable[[Roi], Uint8], predict: Callable[[Uint8], Uint8]
+    ) -> tuple[Uint8, int]:
+        """Affinities [3, z, y, x] of the box `roi`, and how many tiles it took.
+
+        Args:
+            roi: of the volume.
+            read: grey values of a box of the volume.
+            predict: affinities [3, z, y, x] of a window.
+        """
+        out, count = np.empty((3, *roi.shape), np.uint8), 0
+        for tile in self.tiles(roi):
+            found = predict(seen(tile.window, self.shape, read))
+            here = tile.core.clipped(roi)
+            source = (slice(None), *here.slices(tile.origin))
+            out[(slice(None), *here.slices(roi.begin))] = found[source]
+            count += 1
+        return out, count
+
+    def lengths(self, axis: int) -> set[int]:
+        """Lengths of windows along one axis."""
+        return {end - begin for _, (begin, end) in self._spans(axis, 0, self.shape[axis])}
+
+    def voxels_read(self, roi: Roi) -> int:
+        """Voxels of the volume that all windows together hold, for the tiles that meet `roi`."""
+        sums = []
+        for axis, n in enumerate(self.shape):
+            windows = (span for _, span in self._spans(axis, roi.begin[axis], roi.end[axis]))
+            sums.append(sum(min(end, n) - max(begin, 0) for begin, end in windows))
+        return math.prod(sums)
+
+    def memory(self) -> int:
+        """Bytes that the network has at work on its largest window, an upper bound."""
+        lengths = [max(self.lengths(axis)) for axis in range(3)]
+        lengths[0] -= sum(self._context)
+        return self.needs.bytes_per_voxel * math.prod(lengths)
+
+    @property
+    def _context(self) -> Span:
+        """Sections of a window that its answer lacks, lower and upper."""
+        return self.halo[0] if self.needs.mirrored[0] else (0, 0)
+
+    def _spans(self, axis: int, begin: int, end: int) -> Iterator[tuple[Span, Span]]:
+        """Along one axis, the tiles that meet a span: each with its window."""
+        tile, multiple = self.tile[axis], self.needs.multiple[axis]
+        lower, upper = self.halo[axis]
+        last = -(-self.shape[axis] // multiple) * multiple
+        for first in range(begin // tile * tile, end, tile):
+            low, high = first - lower, first + tile + upper
+            if not self.needs.mirrored[axis]:
+                low, high = max(0, low), min(last, high)
+            yield (first, first + tile), (low, high)
 
 
-def padded(raw: np.ndarray[Any, Any], tile: Tile) -> np.ndarray[Any, Any]:
-    """`raw` [z, y, x], the window's part in the volume, padded to the whole window."""
-    missing = [end - begin - n for (begin, end), n in zip(tile.window, raw.shape[1:], strict=True)]
-    return np.pad(raw, [(0, 0), *((0, n) for n in missing)], mode="reflect")
+def seen(window: Roi, shape: Zyx, read: Callable[[Roi], Uint8]) -> Uint8:
+    """Grey values [z, y, x] of a window, where it leaves the volume of `shape` by reflection."""
+    axes = list(map(_reflected, window.begin, window.end, shape))
+    box = _roi([(int(places.min()), int(places.max()) + 1) for places in axes])
+    raw = read(box)
+    return raw[np.ix_(*(places - b for places, b in zip(axes, box.begin, strict=True)))]
 
 
-def _window(core: Span, length: int, halo: int) -> Span:
-    end = -(-length // STRIDE) * STRIDE
-    return max(0, core[0] - halo), min(end, core[1] + halo)
+def _reflected(begin: int, end: int, length: int) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Places in an axis of `length`, repeated by reflection at its ends."""
+    period = max(1, 2 * (length - 1))
+    places = np.arange(begin, end) % period
+    return np.minimum(places, period - places) % length
+
+
+def check(config: PredictConfig, needs: Needs, shape: Zyx) -> None:
+    """Refuse tiles that the network does not take, or whose size would show in the result.
+
+    Raises:
+        ConfigError: with the key that has to change.
+    """
+    z, y, x = needs.multiple
+    _check_multiple("batch", (config.batch,), (z,), config.weights)
+    _check_multiple("tile", config.tile, (y, x), config.weights)
+    _check_multiple("halo", (config.halo,), (math.lcm(y, x),), config.weights)
+    tiling = Tiling.of(config, needs, shape)
+    for axis, taken in enumerate(needs.lengths):
+        for length in tiling.lengths(axis):
+            if taken and not taken[0] <= length <= taken[1]:
+                raise ConfigError(
+                    f"weights {config.weights} take windows of {_range(taken)} voxels along "
+                    f"{AXES[axis]}, but with {_keys(config, tiling, axis)} there is one of {length}"
+                )
+    if config.exact_tiling:
+        _check_exact(config, needs)
+
+
+def _check_multiple(
+    key: str, values: tuple[int, ...], multiples: tuple[int, ...], weights: str
+) -> None:
+    if any(value % multiple for value, multiple in zip(values, multiples, strict=True)):
+        found, accepted = (", ".join(map(str, numbers)) for numbers in (values, multiples))
+        raise ConfigError(
+            f"predict.{key} is {found}; accepted with weights {weights} are multiples of {accepted}"
+        )
+
+
+def _check_exact(config: PredictConfig, needs: Needs) -> None:
+    """Refuse what makes results depend on the size of tiles."""
+    for context in needs.context[1:]:
+        if context is None:
+            raise ConfigError(
+                f"weights {config.weights} give affinities that depend on the size of tiles (as "
+                "networks with align_corners do), which predict.exact_tiling refuses; accepted are "
+                "other weights, or predict.exact_tiling=false"
+            )
+        if config.halo < max(context):
+            multiple = math.lcm(*needs.multiple[1:])
+            raise ConfigError(
+                f"predict.halo is {config.halo}, less than the context of weights "
+                f"{config.weights}, {max(context)} voxels, so that borders of tiles would show; "
+                f"accepted are {-(-max(context) // multiple) * multiple} and more, or "
+                "predict.exact_tiling=false"
+            )
+
+
+def _range(taken: Span) -> str:
+    return str(taken[0]) if taken[0] == taken[1] else f"{taken[0]} to {taken[1]}"
+
+
+def _keys(config: PredictConfig, tiling: Tiling, axis: int) -> str:
+    """The config's keys that make windows as long as they are along an axis."""
+    if axis == 0:
+        return f"predict.batch {config.batch} and {sum(tiling.halo[0])} sections of context"
+    return f"predict.tile {config.tile[axis - 1]} and predict.halo {config.halo}"
+
+
+def _roi(spans: list[Span]) -> Roi:
+    return Roi(zyx(begin for begin, _ in spans), zyx(end for _, end in spans))

@@ -2,19 +2,14 @@
 
 A file is safetensors: float32 tensors by name, and in the metadata one entry ``cadseg``, a `Header`
 as JSON. (One entry, because safetensors writes several in random order, and equal weights shall be
-equal files.) Loading needs nothing else and runs no code from the file. `load` takes students,
-which segment volumes; `load_teacher` takes teachers, which teach them. Batch norm's running
-statistics are part of the weights.
-
-The checkpoints that CAD's authors published (PyTorch pickles; Liu et al., CVPR 2024) can be
-imported; reading them is limited to tensors and plain values.
+equal files.) Loading needs nothing else and runs no code from the file. Batch norm's running
+statistics are part of the weights. Networks that others exported are files of another form,
+`cadseg.models.exported`, but loaded by the same function.
 """
 
 from __future__ import annotations
 
 import hashlib
-import pickle
-import warnings
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,68 +20,86 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from cadseg import config as configs
 from cadseg.config import Strict
 from cadseg.errors import WeightsError
+from cadseg.models import exported
+from cadseg.models.network import Needs, Network
 from cadseg.models.student import Student, StudentConfig
 from cadseg.models.teacher import Teacher, TeacherConfig
 from cadseg.storage.files import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 SUFFIX = ".safetensors"
 
-_ENTRY = "cadseg"  # of the metadata
-_COUNTER = "num_batches_tracked"  # of batch norm; plays no part in inference, so not kept
-
-# Where the authors' names differ from ours; longest first, applied to the beginning of a name.
-_PUBLISHED = {
-    "down.0.mpconv.1.conv.": "down0.",
-    "down.1.mpconv.1.conv.": "down1.",
-    "down.2.mpconv.1.conv.": "down2.",
-    "down.3.mpconv.1.conv.": "down3.",
-    "up3_tn.conv.conv.": "upper.up3.",
-    "up4_tn.conv.conv.": "upper.up4.",
-    "up3_t.conv.conv.": "lower.up3.",
-    "up4_t.conv.conv.": "lower.up4.",
-    "inc.conv.conv.": "stem.",
-    "up1.conv.conv.": "up1.",
-    "up2.conv.conv.": "up2.",
-    "outc_tn.conv.": "upper.out.",
-    "outc_t.conv.": "lower.out.",
+KINDS: dict[str, tuple[type[Strict], type[Network]]] = {
+    Student.kind: (StudentConfig, Student),
+    Teacher.kind: (TeacherConfig, Teacher),
 }
+"""Kinds of networks, each with the configuration that rebuilds it."""
 
+_ENTRY = "cadseg"  # of the metadata
+COUNTER = "num_batches_tracked"  # of batch norm; plays no part in inference, so not kept
 
-Network = Student | Teacher
-N = TypeVar("N", Student, Teacher)
+N = TypeVar("N", bound=Network)
 
 
 class Header(Strict):
-    """What a weights file says beside its tensors; `card` is free text, and may be empty."""
+    """What a weights file says beside its tensors.
 
-    config: StudentConfig | TeacherConfig
+    Attributes:
+        kind: of the network, one of `KINDS`.
+        config: the network's configuration, as plain data.
+        card: free text, which may be empty.
+    """
+
+    kind: str
+    config: dict[str, Any]
     card: str
 
 
 def save(path: Path, network: Network, card: str = "") -> None:
     """Write `network` to `path`, whole or not at all; `card` is free text about it."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _kept(network).items()}
-    metadata = {_ENTRY: Header(config=network.config, card=card).model_dump_json()}
+    config = network.config.model_dump(mode="json")
+    metadata = {_ENTRY: Header(kind=network.kind, config=config, card=card).model_dump_json()}
     write_whole(path, safetensors_bytes(tensors, metadata=metadata))
 
 
-def load(path: Path) -> Student:
-    """The student in `path`, on the CPU, in evaluation mode.
+def load(path: Path) -> Network:
+    """The network in `path`, of whatever kind, on the CPU, in evaluation mode.
 
     Raises:
-        WeightsError: no such file, not a student's weights, or tensors that are not the network's.
+        WeightsError: no such file, not a network's weights, or tensors that are not the network's.
     """
-    return _loaded(path, Student, "student")
+    if path.suffix == exported.SUFFIX:
+        return exported.load(path)
+    return filled(_empty(path), _tensors(path), path)
 
 
-def load_teacher(path: Path) -> Teacher:
-    """The teacher in `path`; else as `load`."""
-    return _loaded(path, Teacher, "teacher")
+def load_as(kind: type[N], path: Path) -> N:
+    """The same, if it is of that kind.
+
+    Raises:
+        WeightsError: as `load`, or a network of another kind.
+    """
+    network = load(path)
+    if not isinstance(network, kind):
+        raise WeightsError(
+            f"{path} holds a network of kind {network.kind}; accepted are weights of a {kind.kind}"
+        )
+    return network
+
+
+def needs(path: Path) -> Needs:
+    """What the network in `path` must be shown; reads no tensor.
+
+    Raises:
+        WeightsError: no such file, or not a network's weights.
+    """
+    return exported.load(path).needs if path.suffix == exported.SUFFIX else _empty(path).needs
 
 
 def header(path: Path) -> Header:
@@ -107,44 +120,14 @@ def header(path: Path) -> Header:
     try:
         return Header.model_validate_json(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise WeightsError(f"{path}: the header's {key}: {first['msg']}") from None
-
-
-def import_published(checkpoint: Path, out: Path) -> None:
-    """Convert a checkpoint of CAD's authors into a weights file; it computes what theirs does.
-
-    Raises:
-        WeightsError: not such a checkpoint, or one that would run code while it is read.
-    """
-    try:
-        with warnings.catch_warnings():  # of pickles that are refused right after
-            warnings.simplefilter("ignore", UserWarning)
-            tree = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
         raise WeightsError(
-            f"{checkpoint} would run code while it is read, or is no PyTorch checkpoint; "
-            "accepted are checkpoints of tensors and plain values alone"
+            f"{path}: in its header {configs.sentence(error)}; accepted are files that this "
+            "version wrote"
         ) from None
-    except (OSError, RuntimeError, EOFError) as error:
-        raise WeightsError(f"{checkpoint} cannot be read: {str(error).splitlines()[0]}") from None
-    published = tree.get("model_weights") if isinstance(tree, dict) else None
-    if not isinstance(published, dict):
-        raise WeightsError(
-            f"{checkpoint} has no entry model_weights; accepted are checkpoints of CAD's students"
-        )
-    tensors = {
-        _our_name(name): tensor for name, tensor in published.items() if _COUNTER not in name
-    }
-    with torch.device("meta"):
-        student = Student(StudentConfig(align_corners=True))
-    student = _filled(student, tensors, checkpoint)
-    save(out, student, card=f"published by CAD's authors: {checkpoint.name}")
 
 
 def find(name_or_path: str) -> Path:
-    """The weights file of that name in the package (``default-ssem``), or at that path.
+    """The file of weights of that name in the package (``default-ssem``), or at that path.
 
     Raises:
         WeightsError: neither is there.
@@ -156,20 +139,25 @@ def find(name_or_path: str) -> Path:
             return path
     names = sorted(path.stem for path in folder.glob(f"*{SUFFIX}"))
     raise WeightsError(
-        f"weights {name_or_path}: no such file; accepted are a {SUFFIX} file "
+        f"weights {name_or_path}: no such file; accepted are a {SUFFIX} or {exported.SUFFIX} file "
         f"or one of {', '.join(names)}"
     )
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, 64 hex digits: the identity of its weights."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file, 64 hex digits: the identity of its weights.
+
+    That of an exported network covers its description, too: of the one and then the other.
+    """
+    digest = hashlib.sha256()
+    for part in exported.files(path) if path.suffix == exported.SUFFIX else (path,):
+        digest.update(part.read_bytes())
+    return digest.hexdigest()
 
 
 def _kept(network: Network) -> dict[str, Tensor]:
     state = network.state_dict()
-    return {name: tensor for name, tensor in state.items() if _COUNTER not in name}
+    return {name: tensor for name, tensor in state.items() if COUNTER not in name}
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -177,19 +165,27 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         return {name: file.get_tensor(name) for name in file.keys()}
 
 
-def _loaded(path: Path, kind: Callable[[Any], N], noun: str) -> N:
-    """The network in `path`, if it is of that kind."""
-    config = header(path).config
-    found = "student" if isinstance(config, StudentConfig) else "teacher"
-    if found != noun:
-        raise WeightsError(f"{path} holds a {found}; accepted are weights of a {noun}")
-    with torch.device("meta"):
-        network = kind(config)
-    return _filled(network, _tensors(path), path)
+def _empty(path: Path) -> Network:
+    """The network that `path` is of, without memory for its weights."""
+    head = header(path)
+    if head.kind not in KINDS:
+        raise WeightsError(
+            f"{path} holds a network of kind {head.kind}; accepted are {', '.join(KINDS)}"
+        )
+    config, network = KINDS[head.kind]
+    try:
+        with torch.device("meta"):
+            return network(config.model_validate(configs.tuples(head.config)))
+    except ValidationError as error:
+        raise WeightsError(f"{path}: in its header's config {configs.sentence(error)}") from None
 
 
-def _filled(network: N, tensors: Mapping[str, Tensor], path: Path) -> N:
-    """A network without memory filled with these weights, or the first tensor that does not fit."""
+def filled(network: N, tensors: Mapping[str, Tensor], path: Path) -> N:
+    """A network without memory filled with these weights.
+
+    Raises:
+        WeightsError: with the first tensor that does not fit.
+    """
     wanted: dict[str, Tensor] = _kept(network)
     for name in [*wanted, *tensors]:
         ours, theirs = _described(wanted.get(name)), _described(tensors.get(name))
@@ -208,10 +204,3 @@ def _described(tensor: Tensor | None) -> str:
     if tensor is None:
         return "no such tensor"
     return f"shape {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
-
-
-def _our_name(published: str) -> str:
-    for theirs, ours in _PUBLISHED.items():
-        if published.startswith(theirs):
-            return ours + published.removeprefix(theirs)
-    return published

@@ -12,24 +12,26 @@ Axis letters: B crops, P pairs, D sections, E embedding, Z Y X voxels of a volum
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
-from cadseg.models.affinity import OFFSETS, affinities, volume_affinities
-from cadseg.models.predict import Precision, Uint8, arithmetic, as_bytes, as_floats, folded
-from cadseg.models.student import MULTIPLE, Student
+from cadseg.blocks import Roi, Zyx, zyx
+from cadseg.models.predict import Uint8, arithmetic, as_bytes, as_floats, predicted, ready
+from cadseg.models.student import Student
+from cadseg.models.teacher import Teacher
+from cadseg.models.tiles import Tiling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from torch import Tensor
 
-    from cadseg.models.affinity import Zyx
-    from cadseg.models.teacher import Teacher
+    from cadseg.models.network import Precision
 
 TOGETHER = 4
 """Section pairs that the student sees at once: memory for four, and its stem runs 5 times for 4."""
@@ -43,57 +45,59 @@ SIGMA, LEAST = 0.2, 1e-6
 Box = tuple[slice, ...]
 
 
-@torch.inference_mode()
+class Patches(NamedTuple):
+    """How patches cover a volume.
+
+    Attributes:
+        size: voxels that the teacher sees at once, z y x.
+        stride: from patch to patch, at most `size`.
+        margin: mirrored voxels at least, at either face.
+    """
+
+    size: Zyx
+    stride: Zyx
+    margin: Zyx
+
+
+AUTHORS = Patches((18, 160, 160), (10, 80, 80), (4, 15, 15))
+"""The authors' numbers: patches of the size that the teacher learns from, half a patch apart."""
+
+
 def student_affinities(
     student: Student, raw_ZYX: Uint8, *, precision: Precision = "float32"
 ) -> Uint8:
-    """What a run would predict with tiles as large as the sections.
-
-    Sections are mirrored at their far ends to the multiple of 16 that the student takes. The first
-    section has none below it and is paired with the one above, as in a run.
-    """
-    depth, height, width = raw_ZYX.shape
-    network = folded(student).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    device = next(network.parameters()).device
-    rests = [(0, -length % MULTIPLE) for length in (height, width)]
-    sections_DYX = np.pad(raw_ZYX, [(0, 0), *rests], mode="reflect")
-    sections_DYX = np.concatenate([sections_DYX[min(1, depth - 1)][None], sections_DYX])
-    out = np.empty((3, *raw_ZYX.shape), np.uint8)
-    for z in range(0, depth, TOGETHER):
-        x_BDYX = as_floats(sections_DYX[None, z : z + TOGETHER + 1], device)
-        with arithmetic(device, precision):
-            lower_BPEYX, upper_BPEYX = network.sections(x_BDYX)
-        affs_P3YX = affinities(lower_BPEYX[0], upper_BPEYX[0])[..., :height, :width]
-        out[:, z : z + TOGETHER] = as_bytes(affs_P3YX).swapaxes(0, 1)
-    return _without_first_planes(out)
+    """What a run would predict with tiles as large as the sections."""
+    shape, needs = zyx(raw_ZYX.shape), student.needs
+    tile = (TOGETHER, *(-(-n // m) * m for n, m in zip(shape[1:], needs.multiple[1:], strict=True)))
+    tiling = Tiling(shape, zyx(tile), (needs.sections, (0, 0), (0, 0)), needs)
+    network = ready(student, next(student.parameters()).device)
+    affs_3ZYX, _ = tiling.predicted(
+        Roi((0, 0, 0), shape),
+        lambda box: raw_ZYX[box.slices()],
+        lambda raw_DYX: predicted(network, raw_DYX, precision),
+    )
+    return _without_first_planes(affs_3ZYX)
 
 
 @torch.inference_mode()
 def teacher_affinities(
-    teacher: Teacher,
-    raw_ZYX: Uint8,
-    *,
-    patch: Zyx = (18, 160, 160),
-    stride: Zyx = (10, 80, 80),
-    margin: Zyx = (4, 15, 15),
-    precision: Precision = "float32",
+    teacher: Teacher, raw_ZYX: Uint8, patches: Patches, *, precision: Precision = "float32"
 ) -> Uint8:
     """The mean of overlapping patches, each counting most near its centre.
 
-    The volume is mirrored around its faces, by `margin` at least, until patches cover it evenly; a
-    volume with fewer sections than a patch is mirrored up and down again and again.
+    The volume is mirrored around its faces, until patches cover it evenly; a volume with fewer
+    sections than a patch is mirrored up and down again and again.
 
     Args:
         teacher: any widths.
         raw_ZYX: any shape.
-        patch: voxels that the teacher sees at once; 160 x 160 x 18 is what it learns from.
-        stride: from patch to patch, at most `patch`; the authors have half a patch.
-        margin: mirrored voxels at least, at either face; the authors' numbers.
+        patches: how they cover the volume.
         precision: of the network's arithmetic.
     """
+    patch, stride, margin = patches
     assert all(s <= p for s, p in zip(stride, patch, strict=True)), "patches leave gaps"
-    network = folded(teacher).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    device = next(network.parameters()).device
+    device = next(teacher.parameters()).device
+    network = ready(teacher, device)
     axes = list(map(starts, raw_ZYX.shape, patch, stride, margin))
     mirrors = [
         (-begins[0], begins[-1] + p - length)
@@ -103,20 +107,26 @@ def teacher_affinities(
 
     def affinities_of(box: Box) -> Tensor:
         with arithmetic(device, precision):
-            embeddings_BEDYX = network(as_floats(mirrored[None, *box], device))
-        affs_3DYX = volume_affinities(embeddings_BEDYX, OFFSETS[:1])[0]
+            affs_3DYX = network.affinities(as_floats(mirrored[box], device))
         for axis, affs_DYX in enumerate(affs_3DYX):  # as the authors do
             affs_DYX.select(axis, 0).copy_(affs_DYX.select(axis, 1))
-        return affs_3DYX.clamp_(0, 1)
+        return affs_3DYX
 
     boxes = [
         tuple(slice(b - a[0], b - a[0] + p) for a, b, p in zip(axes, begin, patch, strict=True))
         for begin in itertools.product(*axes)
     ]
-    patches = ((box, affinities_of(box)) for box in boxes)
-    affs_3ZYX = blended(patches, mirrored.shape, weight(patch).to(device))
+    found = ((box, affinities_of(box)) for box in boxes)
+    affs_3ZYX = blended(found, mirrored.shape, weight(patch).to(device))
     here = tuple(slice(m[0], m[0] + n) for m, n in zip(mirrors, raw_ZYX.shape, strict=True))
     return _without_first_planes(as_bytes(affs_3ZYX[:, *here]))
+
+
+OF_KIND: dict[str, Callable[..., Uint8]] = {
+    Student.kind: student_affinities,
+    Teacher.kind: functools.partial(teacher_affinities, patches=AUTHORS),
+}
+"""By the network's kind, its affinities of a volume as its authors ask it."""
 
 
 def starts(length: int, patch: int, stride: int, margin: int) -> range:

@@ -17,7 +17,6 @@ from cadseg import config as configs
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.config import Config
 from cadseg.errors import ConfigError, OutputError, VolumeError
-from cadseg.models.tiles import STRIDE
 from cadseg.pipeline.identity import identities, redone
 from cadseg.pipeline.stages import Stage, stages_of
 from cadseg.storage import group, inputs, volume
@@ -145,18 +144,7 @@ def _config(array: Volume, asked: str | Config | None, overrides: Sequence[str])
     if chosen.volume.mask is not None:
         tree["volume"]["mask"] = resolved(chosen.volume.mask)  # workers may start elsewhere
     chosen = configs.from_tree(tree, "of the run")
-    _check_config(chosen)
     return chosen
-
-
-def _check_config(config: Config) -> None:
-    """Refuse tiles that the network cannot predict."""
-    for key, values in (("tile", config.predict.tile), ("halo", (config.predict.halo,))):
-        if any(value % STRIDE for value in values):
-            raise ConfigError(
-                f"predict.{key} is {', '.join(map(str, values))}; accepted are multiples of "
-                f"{STRIDE}"
-            )
 
 
 def _manifest(array: Volume, url: str, source: Source, config: Config) -> Manifest:
@@ -182,18 +170,18 @@ def _manifest(array: Volume, url: str, source: Source, config: Config) -> Manife
         offset_nm=array.offset_nm,
         pyramid=_pyramid(np.array(size), config.segment.pyramid_levels),
         config=config,
-        network=_network(config) if source == "raw" else None,
+        network=_network(config, array.extent) if source == "raw" else None,
         stages={},
     )
 
 
-def _network(config: Config) -> NetworkOrigin:
-    """Which weights, by content, on which kind of device."""
-    from cadseg.models import weights
+def _network(config: Config, shape: Zyx) -> NetworkOrigin:
+    """Which weights, by content, on which kind of device; they must fit the tiles."""
+    from cadseg.models import tiles, weights
     from cadseg.models.predict import device_kind  # torch takes seconds to import
 
     path = weights.find(config.predict.weights)
-    weights.load(path)
+    tiles.check(config.predict, weights.load(path).needs, shape)
     return NetworkOrigin(
         weights=str(path.resolve()),
         weights_sha256=weights.sha256(path),

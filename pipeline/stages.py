@@ -126,12 +126,17 @@ def _stage(
     return Stage(name, reads, tuple(KINDS[kind] for kind in kinds.split()), steps)
 
 
-_PREDICT = ("predict.tile", "predict.halo", "predict.batch", "predict.threads")
+_TILES = ("predict.tile", "predict.halo", "predict.batch", "predict.exact_tiling")
 
 STAGES = {
     stage.name: stage
     for stage in (
-        _stage("predict", _predict, reads=(*_PREDICT, "volume.grey_range"), kinds="predict"),
+        _stage(
+            "predict",
+            _predict,
+            reads=(*_TILES, "predict.threads", "volume.grey_range"),
+            kinds="predict",
+        ),
         _stage(
             "fragments",
             _fragments,

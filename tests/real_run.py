@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from cadseg.models import weights
 from cadseg.models.student import Student, StudentConfig
+from cadseg.models.teacher import Teacher, TeacherConfig
 from cadseg.pipeline import cli, run
 from cadseg.pipeline.execution.progress import Progress
 
@@ -125,6 +126,19 @@ def student(path: Path, raw: Array) -> Path:
                 values.zero_()
         for _ in range(20):  # batch norms learn what they will see
             made(pairs[..., :96, :96])
+    weights.save(path, made.eval())
+    return path
+
+
+def teacher(path: Path, raw: Array) -> Path:
+    """A small teacher at `path`, with random weights, whose answers use the whole range."""
+    torch.manual_seed(0)
+    config = TeacherConfig(widths=(2, 3, 4, 5, 6), embedding=4, momentum=0.1)
+    made = Teacher(config).train()
+    crop = torch.from_numpy(raw[None, :8, :96, :96].copy()).float() / 255
+    with torch.no_grad():
+        for _ in range(20):  # batch norms learn what they will see
+            made(crop)
     weights.save(path, made.eval())
     return path
 

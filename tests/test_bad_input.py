@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from cadseg.models import weights
 from cadseg.models.student import Student, StudentConfig
+from cadseg.models.teacher import Teacher, TeacherConfig
 
 if TYPE_CHECKING:
     import subprocess
@@ -61,6 +62,19 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {name: tensor for name, tensor in other.items() if "num_batches" not in name},
         folder / "other.safetensors",
         metadata={"cadseg": head},
+    )
+    tied = StudentConfig(filters=1, embedding=2, align_corners=True)
+    weights.save(folder / "tied.safetensors", Student(tied))
+    teacher = TeacherConfig(widths=(1, 1, 1, 1, 1), embedding=2)
+    weights.save(folder / "teacher.safetensors", Teacher(teacher))
+    old = {"cadseg": '{"config": {"filters": 1}, "card": ""}'}
+    save_file({"a": torch.zeros(1)}, folder / "old.safetensors", metadata=old)
+    for name in ("bare", "empty", "part"):
+        (folder / f"{name}.pt2").write_bytes(b"")
+    (folder / "part.yaml").write_text("multiple: [1, 1, 1]")
+    (folder / "empty.yaml").write_text(
+        "{dimensions: 3, context: [[1, 1], [1, 1], [1, 1]], multiple: [1, 1, 1], grey: [0.0, 1.0], "
+        "offsets: [[-1, 0, 0], [0, -1, 0], [0, 0, -1]], affinity: [0.0, 1.0]}"
     )
     (folder / "code.pt").write_bytes(pickle.dumps({"model_weights": os.system}))
     return folder
@@ -108,7 +122,36 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "roi turned": ((*SEGMENT, "--roi=3:2,0:9,0:9"), ("3:2,0:9,0:9", "no voxel")),
     "roi malformed": ((*SEGMENT, "--roi=3,0:9"), ("--roi", "3,0:9", "z0:z1,y0:y1,x0:x1")),
     "block of 0": ((*SEGMENT, "--set=block_shape=[0, 8, 8]"), ("block_shape.0 is 0", "greater")),
-    "tile": ((*PREDICT, "--set=predict.tile=[50, 64]"), ("predict.tile is 50, 64", "of 16")),
+    "tile": ((*PREDICT, "--set=predict.tile=[50, 64]"), ("predict.tile is 50, 64", "of 16, 16")),
+    "batch of nothing": ((*PREDICT, "--set=predict.batch=0"), ("predict.batch is 0", "greater")),
+    "halo": (
+        (*PREDICT, "--set=predict.halo=112"),
+        ("predict.halo is 112", "123 voxels", "128 and more, or predict.exact_tiling=false"),
+    ),
+    "halo of the teacher": (
+        ("predict", "raw.zarr", "--weights=teacher.safetensors"),
+        ("predict.halo is 128", "173 voxels", "176 and more"),
+    ),
+    "align_corners": (
+        ("predict", "raw.zarr", "--weights=tied.safetensors"),
+        ("depend on the size of tiles", "predict.exact_tiling=false"),
+    ),
+    "older weights": (
+        ("predict", "raw.zarr", "--weights=old.safetensors"),
+        ("old.safetensors", "the key kind is missing", "this version"),
+    ),
+    "no description": (
+        ("predict", "raw.zarr", "--weights=bare.pt2"),
+        ("bare.pt2", "bare.yaml", "cannot be read"),
+    ),
+    "no exported network": (
+        ("predict", "raw.zarr", "--weights=empty.pt2"),
+        ("empty.pt2 cannot be read as an exported network",),
+    ),
+    "description of a part": (
+        ("predict", "raw.zarr", "--weights=part.pt2"),
+        ("part.yaml", "the key dimensions is missing"),
+    ),
     "the other engine without affinities": (
         (*PREDICT, "--discard-affinities", "--set=agglomerate.engine=waterz"),
         ("agglomerate.engine is waterz", "accepted is the engine exact"),

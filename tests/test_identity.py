@@ -26,6 +26,7 @@ SCIENTIFIC: dict[str, tuple[object, str]] = {
     "volume.mask": ("mask.zarr", "fragments"),
     "predict.tile": ([64, 64], "predict"),
     "predict.halo": (160, "predict"),
+    "predict.exact_tiling": (False, "predict"),
     "predict.batch": (2, "predict"),
     "predict.threads": (2, "predict"),
     "fragments.distance_clip": (9, "fragments"),

@@ -186,7 +186,7 @@ def test_weights_to_begin_with(tmp_path: Path) -> None:
         teacher=toy.TEACHER | {"weights": files["teacher"]},
     )
     student = weights.load(Path(files["student"]))
-    teacher = weights.load_teacher(Path(files["teacher"]))
+    teacher = weights.load(Path(files["teacher"]))
     for network, loaded in ((made.student, student), (made.teacher, teacher)):
         assert network is not None
         assert equal(network.state_dict(), loaded.state_dict())
@@ -205,8 +205,8 @@ def test_weights_of_something_else(tmp_path: Path) -> None:
             {"teacher": toy.TEACHER | deep | {"weights": files["teacher"]}},
             r"3, 3, 4.* asks for .*2, 2, 2\)",
         ),
-        ({"teacher": toy.TEACHER | {"weights": files["student"]}}, "holds a student"),
-        ({"student": toy.STUDENT | {"weights": files["teacher"]}}, "holds a teacher"),
+        ({"teacher": toy.TEACHER | {"weights": files["student"]}}, "of kind student"),
+        ({"student": toy.STUDENT | {"weights": files["teacher"]}}, "of kind teacher"),
         ({"student": toy.STUDENT | {"weights": "nowhere"}}, "nowhere: no such file"),
     ):
         with pytest.raises(WeightsError, match=sentence):

@@ -12,8 +12,8 @@ from torch import nn
 from cadseg.errors import CadsegError
 from cadseg.models import weights
 from cadseg.models.affinity import affinities
-from cadseg.models.predict import Predictor, device_kind, folded, predict_pairs
-from cadseg.models.student import HALO, Student, StudentConfig
+from cadseg.models.predict import Predictor, device_kind, folded, predicted, ready
+from cadseg.models.student import CONTEXT, Student, StudentConfig
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_a_section_is_seen_once():
 
 @pytest.mark.parametrize("axis", [1, 2])
 def test_far_pixels_do_not_matter(narrow, axis):
-    """Nothing at a distance of HALO or more changes the result by a single bit."""
+    """Nothing beyond the context changes an affinity by a single bit."""
     length = 16 * 34
     strip = torch.rand(1, 2, 16, length)
     changed = strip.repeat(32, 1, 1, 1)
@@ -189,23 +189,23 @@ def test_far_pixels_do_not_matter(narrow, axis):
     if axis == 1:
         both = both.transpose(2, 3).contiguous()
     with torch.inference_mode():
-        out = torch.cat(folded(narrow)(both), dim=1)
+        out = affinities(*folded(narrow)(both))
     if axis == 1:
         out = out.transpose(2, 3)
-    reached = 0
+    reached, (lower, upper) = 0, CONTEXT
     for i, edge in enumerate(edges):
         above, below = (out[1 + 2 * i + k] != out[0] for k in (0, 1))
-        assert not above[..., : edge - HALO + 1].any()  # the nearest changed pixel is `edge`
-        assert not below[..., edge - 1 + HALO :].any()  # ... and here it is `edge` - 1
+        assert not above[..., : edge - upper].any()  # the nearest changed pixel is `edge`
+        assert not below[..., edge + lower :].any()  # ... and here it is `edge` - 1
         reached = max(reached, edge - int(above.any((0, 1)).nonzero().min()))
-    assert reached > HALO / 2, "the halo is far too wide, or this test sees nothing"
+    assert reached > upper / 2, "the context is far too wide, or this test sees nothing"
 
 
 def test_tiles_agree_where_they_overlap(narrow):
     """A pixel far from the border has the same affinity in every tile that holds it."""
     raw = greys(2, 32, 640)
     near, far = raw[..., :512], raw[..., 128:]
-    one, two = (predict_pairs(folded(narrow), t[None]) for t in (near, far))
+    one, two = (predicted(folded(narrow), t) for t in (near, far))
     assert np.array_equal(one[..., 256:384], two[..., 128:256])
 
 
@@ -266,40 +266,41 @@ def test_folding_changes_nothing(student):
 
 def test_prediction_is_the_rounded_affinity(student):
     """Predicted bytes are 255 times the affinity, rounded half to even."""
-    raw = greys(2, 2, 48, 64)
+    raw = greys(3, 48, 64)
+    pairs = torch.from_numpy(np.stack([raw[:2], raw[1:]])).float() / 255
     with torch.inference_mode():
-        exact = affinities(*student(torch.from_numpy(raw).float() / 255)).double().numpy() * 255
-    predicted = predict_pairs(student, raw)
-    assert predicted.dtype == np.uint8
-    assert predicted.shape == (2, 3, 48, 64)
-    assert np.abs(predicted - exact).max() < 0.5 + 1e-2
-    assert np.ptp(predicted) > 100
+        exact = affinities(*student(pairs)).double().numpy().swapaxes(0, 1) * 255
+    found = predicted(student, raw)
+    assert found.dtype == np.uint8
+    assert found.shape == (3, 2, 48, 64)
+    assert np.abs(found - exact).max() < 0.5 + 1e-2
+    assert np.ptp(found) > 100
 
 
 def test_company_does_not_matter(student):
-    """A sample gives the same bytes whatever else is in its batch, and at every repetition."""
-    fast = folded(student).to(memory_format=torch.channels_last)
-    batch = greys(4, 2, 64, 64)
-    alone = predict_pairs(fast, batch)
+    """A pair gives the same bytes whatever else is in its window, and at every repetition."""
+    fast = ready(student, "cpu")
+    window = greys(5, 64, 64)
+    alone = predicted(fast, window)
     for i in range(4):
-        others = greys(4, 2, 64, 64, seed=i + 1)
-        others[i] = batch[i]
-        assert np.array_equal(predict_pairs(fast, others)[i], alone[i])
+        others = greys(5, 64, 64, seed=i + 1)
+        others[i : i + 2] = window[i : i + 2]
+        assert np.array_equal(predicted(fast, others)[:, i], alone[:, i])
 
 
 def test_any_array_can_be_predicted(student):
     """Read-only, mirrored and strided arrays give what their copies give."""
-    raw = greys(1, 2, 32, 64)[:, ::-1, :, ::2]
+    raw = greys(2, 32, 64)[::-1, :, ::2]
     raw.flags.writeable = False
-    assert np.array_equal(predict_pairs(student, raw[..., :32]), predict_pairs(student, raw.copy()))
+    assert np.array_equal(predicted(student, raw[..., :32]), predicted(student, raw.copy()))
 
 
 def test_predictor_reads_a_file(student, tmp_path):
     """A predictor made of a weights file predicts what the student in it predicts."""
     weights.save(tmp_path / "a.safetensors", student)
     predictor = Predictor(tmp_path / "a.safetensors", threads=torch.get_num_threads())
-    raw = greys(1, 2, 32, 32)
-    difference = predictor(raw).astype(int) - predict_pairs(student, raw)
+    raw = greys(2, 32, 32)
+    difference = predictor(raw).astype(int) - predicted(student, raw)
     assert np.abs(difference).max() <= 1  # of rounding: the same sums in another order
 
 
@@ -317,7 +318,7 @@ def test_predictor_refuses(student, tmp_path, options, problem):
 def test_less_precise_arithmetic_is_close(student, tmp_path):
     """With bfloat16 arithmetic, affinities are the same within a few percent."""
     weights.save(tmp_path / "a.safetensors", student)
-    raw = greys(1, 2, 64, 64)
+    raw = greys(2, 64, 64)
     exact, fast = (
         Predictor(tmp_path / "a.safetensors", precision=precision)(raw).astype(int)
         for precision in ("float32", "bfloat16")
@@ -338,7 +339,7 @@ def test_auto_takes_what_is_there():
 def test_a_gpu_agrees_with_the_cpu(student, tmp_path, precision, limit):
     """A GPU gives the CPU's affinities, up to the rounding of its arithmetic."""
     weights.save(tmp_path / "a.safetensors", student)
-    raw = greys(2, 2, 64, 64)
+    raw = greys(3, 64, 64)
     on_cpu = Predictor(tmp_path / "a.safetensors")(raw).astype(int)
     on_gpu = Predictor(tmp_path / "a.safetensors", device="cuda", precision=precision)(raw)
     assert np.abs(on_gpu - on_cpu).max() <= limit

@@ -3,84 +3,156 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cadseg import config as configs
 from cadseg.blocks import Grid, Roi, Zyx
-from cadseg.models.tiles import STRIDE, Tile, inside, padded, tiles
+from cadseg.errors import ConfigError
+from cadseg.models.network import Needs
+from cadseg.models.tiles import Tiling, check, seen
 
 FEW = settings(max_examples=60)
+STRIDE = 16
 sides = st.integers(1, 90)
-shapes = st.tuples(st.integers(1, 3), sides, sides)
-tile_shapes = st.tuples(*[st.sampled_from([16, 32, 48])] * 2)
+shapes = st.tuples(st.integers(1, 5), sides, sides)
+tile_shapes = st.tuples(st.integers(1, 3), *[st.sampled_from([16, 32, 48])] * 2)
 halos = st.sampled_from([0, 16, 32])
+contexts = st.tuples(st.integers(0, 4), st.integers(0, 4))
+mirrors = st.tuples(*[st.booleans()] * 3)
+
+
+def needs(mirrored: tuple[bool, bool, bool] = (True, False, False), **other: object) -> Needs:
+    """What a student needs, or a network like it."""
+    default = {"context": ((1, 0), (9, 9), (9, 9)), "multiple": (1, STRIDE, STRIDE)}
+    return Needs(mirrored=mirrored, bytes_per_voxel=1, **default | other)  # type: ignore[arg-type]
+
+
+@st.composite
+def tilings(draw: st.DrawFn) -> Tiling:
+    """Tiles of any volume, with any halo."""
+    halo = (draw(contexts), *[(draw(halos), draw(halos)) for _ in range(2)])
+    return Tiling(draw(shapes), draw(tile_shapes), halo, needs(draw(mirrors)))
 
 
 def whole(shape: Zyx) -> Roi:
+    """All of a volume."""
     return Roi((0, 0, 0), shape)
 
 
 @FEW
-@given(shape=shapes, tile=tile_shapes, halo=halos)
-def test_tiles_cover_every_voxel_once(shape: Zyx, tile: tuple[int, int], halo: int) -> None:
-    """Each voxel of a section is asked of one tile."""
-    count = np.zeros((shape[1] + 100, shape[2] + 100), int)
-    for found in tiles(whole(shape), shape, tile=tile, halo=halo):
-        (y0, y1), (x0, x1) = found.core
-        count[y0:y1, x0:x1] += 1
-    assert (count[: shape[1], : shape[2]] == 1).all()
+@given(tiling=tilings())
+def test_tiles_cover_every_voxel_once(tiling: Tiling) -> None:
+    """Each voxel is asked of one tile."""
+    count = np.zeros([n + 100 for n in tiling.shape], int)
+    for tile in tiling.tiles(whole(tiling.shape)):
+        count[tile.core.slices()] += 1
+    assert (count[whole(tiling.shape).slices()] == 1).all()
 
 
 @FEW
-@given(
-    shape=shapes,
-    block=st.tuples(st.integers(1, 3), *[st.integers(5, 70)] * 2),
-    tile=tile_shapes,
-    halo=halos,
-)
-def test_a_block_asks_tiles_of_the_volume(
-    shape: Zyx, block: Zyx, tile: tuple[int, int], halo: int
-) -> None:
+@given(tiling=tilings(), block=st.tuples(st.integers(1, 3), *[st.integers(5, 70)] * 2))
+def test_a_block_asks_tiles_of_the_volume(tiling: Tiling, block: Zyx) -> None:
     """A block's tiles are those of the whole volume that meet it, with the same windows."""
-    everything = set(tiles(whole(shape), shape, tile=tile, halo=halo))
-    grid = Grid(shape, whole(shape), block)
+    everything = set(tiling.tiles(whole(tiling.shape)))
+    grid = Grid(tiling.shape, whole(tiling.shape), block)
     for cell in grid.cells(0):
         write = grid.block(0, cell).write
-        found = list(tiles(write, shape, tile=tile, halo=halo))
-        meets = {t for t in everything if core(t).clipped(write).size}
-        assert set(found) == meets
-        assert len(found) == len(meets)
-
-
-def core(tile: Tile) -> Roi:
-    (y0, y1), (x0, x1) = tile.core
-    return Roi((0, y0, x0), (100, y1, x1))
+        found = list(tiling.tiles(write))
+        assert set(found) == {t for t in everything if t.core.clipped(write).size}
+        assert len(found) == len(set(found))
 
 
 @FEW
-@given(shape=shapes, tile=tile_shapes, halo=halos)
-def test_windows_reach_the_halo_or_the_border(shape: Zyx, tile: tuple[int, int], halo: int) -> None:
-    """A tile sees its halo on every side, up to the padded volume's border, in whole strides."""
-    for found in tiles(whole(shape), shape, tile=tile, halo=halo):
-        for (begin, end), (low, high), n in zip(found.core, found.window, shape[1:], strict=True):
-            border = -(-n // STRIDE) * STRIDE
-            assert (low, high) == (max(0, begin - halo), min(border, end + halo))
-            assert low % STRIDE == high % STRIDE == 0
-            assert high >= min(end, n)
+@given(tiling=tilings())
+def test_windows_reach_the_halo_or_the_border(tiling: Tiling) -> None:
+    """A tile sees its halo on every side; where the network pads, up to the padded border."""
+    for tile in tiling.tiles(whole(tiling.shape)):
+        for axis, (lower, upper) in enumerate(tiling.halo):
+            low, high = tile.core.begin[axis] - lower, tile.core.end[axis] + upper
+            multiple = tiling.needs.multiple[axis]
+            if not tiling.needs.mirrored[axis]:
+                border = -(-tiling.shape[axis] // multiple) * multiple
+                low, high = max(0, low), min(border, high)
+            assert (tile.window.begin[axis], tile.window.end[axis]) == (low, high)
+            assert (high - low) % multiple == 0
+            assert high - low in tiling.lengths(axis)
 
 
 @FEW
-@given(shape=shapes, tile=tile_shapes, halo=st.sampled_from([STRIDE, 32]), seed=st.integers(0, 99))
-def test_padding_is_the_volume_s_own(
-    shape: Zyx, tile: tuple[int, int], halo: int, seed: int
-) -> None:
+@given(tiling=tilings(), seed=st.integers(0, 99))
+def test_a_window_is_a_part_of_one_volume(tiling: Tiling, seed: int) -> None:
     """With any halo, a tile sees a window of the volume padded once, by reflection at its ends."""
-    raw = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
-    ends = [-n % STRIDE for n in shape[1:]]
-    everything = np.pad(raw, [(0, 0), (0, ends[0]), (0, ends[1])], mode="reflect")
-    for found in tiles(whole(shape), shape, tile=tile, halo=halo):
-        box = inside(found, (0, shape[0]), shape)
-        assert whole(shape).contains(box)
-        (y0, y1), (x0, x1) = found.window
-        seen = padded(raw[box.slices()], found)
-        np.testing.assert_array_equal(seen, everything[:, y0:y1, x0:x1])
+    raw = np.random.default_rng(seed).integers(0, 256, tiling.shape).astype(np.uint8)
+    far = 90
+    everything = np.pad(raw, far, mode="reflect")
+    read = 0
+
+    def part(box: Roi) -> np.ndarray:  # type: ignore[type-arg]
+        nonlocal read
+        assert whole(tiling.shape).contains(box)
+        read += box.size
+        return raw[box.slices()]
+
+    for tile in tiling.tiles(whole(tiling.shape)):
+        expected = everything[tile.window.slices((-far, -far, -far))]
+        np.testing.assert_array_equal(seen(tile.window, tiling.shape, part), expected)
+    if not any(tiling.needs.mirrored):
+        assert tiling.voxels_read(whole(tiling.shape)) == read
+
+
+@FEW
+@given(tiling=tilings(), roi=st.tuples(*[st.tuples(st.integers(0, 99), st.integers(1, 99))] * 3))
+def test_answers_lie_where_they_were_asked(
+    tiling: Tiling, roi: tuple[tuple[int, int], ...]
+) -> None:
+    """A network that answers with what it sees gives the volume, whatever part is asked for."""
+    raw = np.random.default_rng(0).integers(0, 256, tiling.shape).astype(np.uint8)
+    begin = tuple(b % n for (b, _), n in zip(roi, tiling.shape, strict=True))
+    end = tuple(min(n, b + m) for b, (_, m), n in zip(begin, roi, tiling.shape, strict=True))
+    box = Roi(begin, end)  # type: ignore[arg-type]
+    below, above = tiling.halo[0] if tiling.needs.mirrored[0] else (0, 0)
+
+    def answer(window: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        return np.stack([window[below : len(window) - above]] * 3)
+
+    found, count = tiling.predicted(box, lambda part: raw[part.slices()], answer)
+    np.testing.assert_array_equal(found, np.stack([raw[box.slices()]] * 3))
+    assert count == len(list(tiling.tiles(box)))
+
+
+FIXED = needs((False, True, True), lengths=(None, (96, 96), (64, 200)))
+TIED = needs(context=((1, 0), (9, 9), None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "network", "sentence"),
+    [
+        ({}, needs(), None),
+        ({"tile": (50, 64)}, needs(), "predict.tile is 50, 64; .* multiples of 16, 16"),
+        ({"halo": 40}, needs(), "predict.halo is 40; .* multiples of 16"),
+        ({"batch": 3}, needs(multiple=(2, 16, 16)), "predict.batch is 3; .* multiples of 2"),
+        ({"halo": 0}, needs(), "predict.halo is 0, .* 9 voxels, .* accepted are 16 and more, or"),
+        ({"halo": 0, "exact_tiling": False}, needs(), None),
+        ({}, TIED, "depend on the size of tiles .* or predict.exact_tiling=false"),
+        ({"exact_tiling": False}, TIED, None),
+        ({}, FIXED, None),
+        ({"halo": 32}, FIXED, "windows of 96 voxels along y, .*tile 64 and predict.halo 32 .* 128"),
+        ({"tile": (64, 192)}, FIXED, "of 64 to 200 voxels along x, .* of 224"),
+        ({"batch": 8}, needs(lengths=((2, 5), None, None)), "2 to 5 voxels along z, .* of 9"),
+    ],
+)
+def test_tiles_that_do_not_fit(
+    changes: dict[str, object], network: Needs, sentence: str | None
+) -> None:
+    """Each problem is one sentence, with the key; what has none is accepted."""
+    config = configs.load("ssem").predict.model_copy(
+        update={"tile": (64, 64), "halo": 16, "batch": 1, "exact_tiling": True, **changes}
+    )
+    if sentence is None:
+        check(config, network, (30, 300, 300))
+        return
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        check(config, network, (30, 300, 300))
+    assert "default-ssem" in str(caught.value)

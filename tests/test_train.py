@@ -13,7 +13,7 @@ import torch
 import toy_training as toy
 
 from cadseg.models import weights
-from cadseg.models.predict import predict_pairs
+from cadseg.models.predict import predicted
 from cadseg.models.training.train import learning_rate, train
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def test_a_teacher_alone(tmp_path: Path) -> None:
     train(toy.config(tmp_path, objective=alone, steps=2), tmp_path / "run")
     saved = {path.name for path in (tmp_path / "run").glob("*.safetensors")}
     assert saved == {"teacher-000002.safetensors", "best.safetensors"}
-    weights.load_teacher(tmp_path / "run" / "best.safetensors")
+    weights.load(tmp_path / "run" / "best.safetensors")
     assert len(toy.rows(tmp_path / "run", "validation")) == 1
 
 
@@ -151,7 +151,7 @@ def test_it_learns(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "toy.h5") as file:
         raw = file["raw"][6:8, :64, :64]
     trained = weights.load(tmp_path / "run" / "best.safetensors")
-    affs = predict_pairs(trained, raw[None])[0] / 255
+    affs = predicted(trained, raw)[:, 0] / 255
     inside, borders = affs[:, 15:21, 15:21], affs[1, 12:60:12, 15:21]
     assert inside.mean() > borders.mean() + 0.4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from safetensors.torch import load_file, save_file
 from cadseg.errors import WeightsError
 from cadseg.models import weights
 from cadseg.models.affinity import affinities
+from cadseg.models.published import import_published
 from cadseg.models.student import Student, StudentConfig
+from cadseg.models.teacher import Teacher, TeacherConfig
 
 # The authors' checkpoint and what it computes; not ours to ship.
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
@@ -41,7 +44,8 @@ def test_there_and_back(saved):
     assert not loaded.training
     for one, two in zip(student(raw), loaded(raw), strict=True):
         assert torch.equal(one, two)
-    assert weights.header(path) == weights.Header(config=student.config, card="a small one")
+    config = {"filters": 2, "embedding": 3, "align_corners": True}
+    assert weights.header(path) == weights.Header(kind="student", config=config, card="a small one")
 
 
 def test_a_loaded_student_can_be_trained(saved):
@@ -65,7 +69,8 @@ def spoil(path, change):
     """Rewrite a weights file with its tensors changed."""
     tensors = load_file(path)
     change(tensors)
-    header = weights.Header(config=StudentConfig(filters=2, embedding=3), card="")
+    config = StudentConfig(filters=2, embedding=3).model_dump()
+    header = weights.Header(kind="student", config=config, card="")
     save_file(tensors, path, metadata={"cadseg": header.model_dump_json()})
 
 
@@ -108,9 +113,27 @@ def test_a_foreign_file_is_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(WeightsError, match="no network configuration"):
         weights.load(path)
-    save_file({"a": torch.zeros(1)}, path, metadata={"cadseg": '{"config": {"filters": 0}}'})
-    with pytest.raises(WeightsError, match="filters"):
-        weights.load(path)
+    for header, sentence in (
+        ({"config": {}, "card": ""}, "in its header the key kind is missing; accepted are files"),
+        ({"kind": "pupil", "config": {}, "card": ""}, "kind pupil; accepted are student, teacher"),
+        ({"kind": "student", "config": {"filters": 0}, "card": ""}, "config filters is 0"),
+    ):
+        save_file({"a": torch.zeros(1)}, path, metadata={"cadseg": json.dumps(header)})
+        with pytest.raises(WeightsError, match=sentence):
+            weights.load(path)
+        with pytest.raises(WeightsError, match=sentence):
+            weights.needs(path)
+
+
+def test_only_the_kind_that_is_asked_for(saved, tmp_path):
+    """A teacher is loaded where any network will do, and refused where a student is needed."""
+    path = tmp_path / "teacher.safetensors"
+    weights.save(path, Teacher(TeacherConfig(widths=(1, 1, 1, 1, 1), embedding=2)))
+    assert isinstance(weights.load(path), Teacher)
+    assert weights.needs(path) == weights.load(path).needs
+    with pytest.raises(WeightsError, match="of kind teacher; accepted are weights of a student"):
+        weights.load_as(Student, path)
+    assert weights.load_as(Student, saved[1]).config == saved[0].config
 
 
 def test_find_knows_the_package(tmp_path, saved):
@@ -149,10 +172,10 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     checkpoint, trace = tmp_path / "evil.ckpt", tmp_path / "trace"
     torch.save({"model_weights": Touch(trace)}, checkpoint)
     with pytest.raises(WeightsError, match="would run code"):
-        weights.import_published(checkpoint, tmp_path / "out.safetensors")
+        import_published(checkpoint, tmp_path / "out.safetensors")
     checkpoint.write_bytes(pickle.dumps(Touch(trace)))
     with pytest.raises(WeightsError, match=r"would run code|cannot be read"):
-        weights.import_published(checkpoint, tmp_path / "out.safetensors")
+        import_published(checkpoint, tmp_path / "out.safetensors")
     assert not trace.exists()
     assert not (tmp_path / "out.safetensors").exists()
 
@@ -162,7 +185,7 @@ def test_a_foreign_checkpoint_is_refused(tmp_path, tree):
     """A checkpoint of something else is refused with a sentence."""
     torch.save(tree, tmp_path / "a.ckpt")
     with pytest.raises(WeightsError, match=r"a.ckpt"):
-        weights.import_published(tmp_path / "a.ckpt", tmp_path / "out.safetensors")
+        import_published(tmp_path / "a.ckpt", tmp_path / "out.safetensors")
 
 
 @pytest.mark.published
@@ -170,7 +193,7 @@ def test_a_foreign_checkpoint_is_refused(tmp_path, tree):
 def test_the_published_student_is_reproduced(tmp_path):
     """An imported checkpoint gives the embeddings and affinities that its authors' code gives."""
     path = tmp_path / "published.safetensors"
-    weights.import_published(CHECKPOINT, path)
+    import_published(CHECKPOINT, path)
     student = weights.load(path)
     assert student.config == StudentConfig(align_corners=True)
     with h5py.File(GOLDEN) as file:

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from cadseg.models.affinity import OFFSETS, volume_affinities
-from cadseg.models.predict import predict_pairs
+from cadseg.models.predict import predicted as predicted_by
 from cadseg.models.student import Student, StudentConfig
 from cadseg.models.teacher import Teacher, TeacherConfig
 from cadseg.models.whole_volume import (
+    Patches,
     blended,
     starts,
     student_affinities,
@@ -22,8 +23,8 @@ from cadseg.models.whole_volume import (
 )
 
 PATCH = (4, 16, 32)
-OVERLAPPING = {"patch": PATCH, "stride": (2, 8, 16), "margin": (1, 3, 3)}
-SINGLE = {"patch": PATCH, "stride": PATCH, "margin": (0, 0, 0)}
+OVERLAPPING = Patches(PATCH, stride=(2, 8, 16), margin=(1, 3, 3))
+SINGLE = Patches(PATCH, stride=PATCH, margin=(0, 0, 0))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def predicted(network, raw, **options):
     """Affinities by the student, or by the teacher in patches that overlap."""
     if isinstance(network, Student):
         return student_affinities(network, raw, **options)
-    return teacher_affinities(network, raw, **OVERLAPPING, **options)
+    return teacher_affinities(network, raw, OVERLAPPING, **options)
 
 
 def greys(*shape):
@@ -70,7 +71,7 @@ def test_the_student_sees_what_a_run_shows_it(student, depth):
     student.eval()
     for z in range(depth):
         pair = mirrored[[z - 1 if z else 1, z]]
-        expected = predict_pairs(student, pair[None])[0, :, :40]
+        expected = predicted_by(student, pair)[:, 0, :40]
         if z == 0:
             expected[0] = 0
         assert np.abs(found[:, z].astype(int) - expected).max() <= 1
@@ -90,13 +91,13 @@ def test_networks_are_left_as_they_were(name, request):
 
 
 @pytest.mark.parametrize("shape", [(2, 20, 40), (4, 16, 32), (7, 30, 33)])
-@pytest.mark.parametrize("options", [OVERLAPPING, SINGLE])
-def test_equal_embeddings_are_one_cell(teacher, shape, options):
+@pytest.mark.parametrize("patches", [OVERLAPPING, SINGLE])
+def test_equal_embeddings_are_one_cell(teacher, shape, patches):
     """A teacher that embeds all voxels alike joins all voxels of a volume of any shape."""
     alike = Teacher(teacher.config)
     nn.init.zeros_(alike.out.weight)
     nn.init.ones_(alike.out.bias)
-    affs = teacher_affinities(alike, greys(*shape), **options)
+    affs = teacher_affinities(alike, greys(*shape), patches)
     assert affs.shape == (3, *shape)
     for axis in range(3):
         inner, first = np.split(affs[axis].swapaxes(0, axis), [1])[::-1]
@@ -107,7 +108,7 @@ def test_equal_embeddings_are_one_cell(teacher, shape, options):
 def test_one_patch_is_what_the_network_says(teacher):
     """Of a volume as large as a patch, the affinities are the teacher's, unchanged."""
     raw = greys(*PATCH)
-    found = teacher_affinities(teacher, raw, **SINGLE)
+    found = teacher_affinities(teacher, raw, SINGLE)
     with torch.inference_mode():
         embeddings = teacher.eval()(torch.from_numpy(raw)[None] / 255)
     exact = volume_affinities(embeddings, OFFSETS[:1])[0].clamp(0, 1).numpy() * 255
@@ -118,9 +119,9 @@ def test_one_patch_is_what_the_network_says(teacher):
 def test_patches_side_by_side(teacher):
     """Without overlap each patch has its own affinities, its first planes those of the second."""
     raw = greys(8, 16, 32)
-    found = teacher_affinities(teacher, raw, **SINGLE)
+    found = teacher_affinities(teacher, raw, SINGLE)
     for half in (slice(4), slice(4, 8)):
-        alone = teacher_affinities(teacher, raw[half], **SINGLE)
+        alone = teacher_affinities(teacher, raw[half], SINGLE)
         assert np.array_equal(found[:, half][:, 1:], alone[:, 1:])
     assert np.array_equal(found[0, 4], found[0, 5])
 

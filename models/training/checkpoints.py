@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from cadseg.models.network import Network
     from cadseg.models.training.recipe import TrainConfig
-    from cadseg.models.weights import Network
 
 STATE = "state.pt"
 BEST = f"best{weights.SUFFIX}"

@@ -26,7 +26,7 @@ from cadseg.models.training import losses
 from cadseg.models.training.targets import targets_of
 
 if TYPE_CHECKING:
-    from cadseg.models.weights import Network
+    from cadseg.models.network import Network
 
 TrainingPrecision = Literal["bfloat16", "float32"]
 
@@ -121,10 +121,10 @@ class Objective(nn.Module):
         if self.teacher is not None:
             self.teacher.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
-    def networks(self) -> dict[str, Student | Teacher]:
+    def networks(self) -> dict[str, Network]:
         """The networks that are trained, by name; the student first."""
         teacher = self.teacher if self._teacher_learns else None
-        named = {"student": self.student, "teacher": teacher}
+        named: dict[str, Network | None] = {"student": self.student, "teacher": teacher}
         return {name: network for name, network in named.items() if network is not None}
 
     def compile_networks(self) -> None:
@@ -199,7 +199,7 @@ class Objective(nn.Module):
 def _student(config: LearnerConfig) -> Student:
     if config.weights is None:
         return Student(config.network)
-    student = weights.load(weights.find(config.weights))
+    student = weights.load_as(Student, weights.find(config.weights))
     _check(student, config)
     return student
 
@@ -208,7 +208,7 @@ def _teacher(config: TeachingConfig) -> Teacher:
     if config.weights is None:
         teacher = Teacher(config.network)
     else:
-        teacher = weights.load_teacher(weights.find(config.weights))
+        teacher = weights.load_as(Teacher, weights.find(config.weights))
         _check(teacher, config)
     return teacher.requires_grad_(config.learns)
 

@@ -27,15 +27,13 @@ from cadseg.config import Config, Fraction, Strict
 from cadseg.evaluation import in_memory
 from cadseg.evaluation.curve import Point, best
 from cadseg.evaluation.metrics import Scores
-from cadseg.models.student import Student
 from cadseg.models.training.crops import DataConfig, read
 from cadseg.models.training.losses import slice_loss
 from cadseg.models.training.targets import targets_of
-from cadseg.models.whole_volume import student_affinities, teacher_affinities
+from cadseg.models.whole_volume import OF_KIND
 
 if TYPE_CHECKING:
-    from cadseg.models.predict import Precision
-    from cadseg.models.weights import Network
+    from cadseg.models.network import Network, Precision
 
 HeldOut = tuple[NDArray[np.uint8], NDArray[Any]]
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -93,9 +91,7 @@ class Validator:
         """Scores of a network, computed on its device."""
 
         def predict(raw_ZYX: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            if isinstance(network, Student):
-                return student_affinities(network, raw_ZYX, precision=self._precision)
-            return teacher_affinities(network, raw_ZYX, precision=self._precision)
+            return OF_KIND[network.kind](network, raw_ZYX, precision=self._precision)
 
         return validated(predict, self._held_out, self._segmentation, self._thresholds)
 

@@ -9,7 +9,7 @@ import click
 
 @click.group("weights")
 def command() -> None:
-    """Weights of the student network."""
+    """Weights of networks."""
 
 
 @command.command("import")
@@ -17,7 +17,7 @@ def command() -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 def import_(checkpoint: Path, out: Path) -> None:
     """Turn CHECKPOINT, one of the published CAD students, into OUT, a .safetensors file."""
-    from cadseg.models.weights import import_published
+    from cadseg.models.published import import_published
 
     import_published(checkpoint, out)
     click.echo(out)

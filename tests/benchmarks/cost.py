@@ -23,12 +23,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from cadseg.models import memory
 from cadseg.models.student import Student, StudentConfig
 from cadseg.models.teacher import Teacher, TeacherConfig
-from cadseg.models.whole_volume import student_affinities, teacher_affinities
+from cadseg.models.whole_volume import (
+    AUTHORS,
+    Patches,
+    student_affinities,
+    teacher_affinities,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cadseg.models.predict import Precision, Uint8
+    from cadseg.models.network import Precision
+    from cadseg.models.predict import Uint8
 
 LONG_ENOUGH = 10
 """Runs are repeated until they took so many seconds together; the fastest counts."""
@@ -50,14 +56,13 @@ def main() -> None:
             partial(
                 teacher_affinities,
                 teacher,
-                stride=(18, 160, 160),
-                margin=(0, 0, 0),
+                patches=Patches(AUTHORS.size, stride=AUTHORS.size, margin=(0, 0, 0)),
                 precision=precision,
             ),
         ),
         "teacher, patches as the authors lay them": (
             teacher,
-            partial(teacher_affinities, teacher, precision=precision),
+            partial(teacher_affinities, teacher, patches=AUTHORS, precision=precision),
         ),
     }
     shape = (options.sections, options.size, options.size)

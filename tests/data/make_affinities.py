@@ -32,8 +32,8 @@ def main() -> None:
     padding = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE)]
     raw = np.pad(raw, padding, mode="reflect")
     predict = Predictor(weights.find("default-fibsem"))
-    pairs = [raw[[max(z - 1, 0), z]][None] for z in range(len(raw))]
-    affinities = np.concatenate([predict(pair) for pair in pairs]).swapaxes(0, 1)
+    pairs = [raw[[max(z - 1, 0), z]] for z in range(len(raw))]
+    affinities = np.concatenate([predict(pair) for pair in pairs], axis=1)
     affinities[0, 0] = 0
     with h5py.File(HERE / "fib25_affinities.h5", "w") as file:
         data = file.create_dataset(

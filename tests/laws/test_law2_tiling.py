@@ -24,6 +24,7 @@ Zyx = tuple[int, int, int]
 
 HERE = run.Execution(serial=True, progress=Progress(quiet=True))
 ONLY = ("affinities", "records")  # what only one of the two runs has, or has otherwise
+LOOSE = "predict.exact_tiling=false"  # halos that are smaller than the context
 BLOCKS: tuple[Zyx, ...] = ((7, 96, 384), (1, 64, 128), (3, 33, 70), (2, 10, 330))
 
 
@@ -55,7 +56,7 @@ def predicted(raw: Array, student: Path, folder: Path, *sets: str) -> Array:
 def test_blocks_change_nothing(batch: int, student: Path, fib25_raw: Array, tmp_path: Path) -> None:
     """Blocks that cut tiles and groups of section pairs give the same bytes."""
     raw = fib25_raw[:5, :70, :150]
-    sets = ("predict.tile=[64, 64]", "predict.halo=16", f"predict.batch={batch}")
+    sets = ("predict.tile=[64, 64]", "predict.halo=16", f"predict.batch={batch}", LOOSE)
     made = [
         predicted(raw, student, tmp_path, *sets, f"block_shape={list(block)}") for block in BLOCKS
     ]
@@ -84,7 +85,7 @@ def test_too_small_a_halo_would_be_seen(student: Path, fib25_raw: Array, tmp_pat
     raw = np.ascontiguousarray(fib25_raw[:2, :40])
     tiles = ([256, 256], [48, 48])
     one, two = (
-        predicted(raw, student, tmp_path, "predict.halo=32", f"predict.tile={tile}")
+        predicted(raw, student, tmp_path, "predict.halo=32", LOOSE, f"predict.tile={tile}")
         for tile in tiles
     )
     assert np.abs(one.astype(int) - two).max() > 1
@@ -131,6 +132,62 @@ def test_from_raw_to_segments(student: Path, fib25_raw: Array, tmp_path: Path) -
     assert np.unique(segments[0]).size > 1
 
 
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory, fib25_raw: Array) -> Path:
+    """A small teacher whose answers use the whole range."""
+    return real.teacher(tmp_path_factory.mktemp("weights") / "t.safetensors", fib25_raw)
+
+
+def mirrored(raw: Array, *shape: int) -> Array:
+    """A volume of that shape, made of `raw` and its mirror images."""
+    more = [(0, max(0, n - m)) for n, m in zip(shape, raw.shape, strict=True)]
+    return np.pad(raw, more, mode="reflect")[tuple(slice(n) for n in shape)]
+
+
+@pytest.mark.parametrize("batch", [2, 5])
+def test_blocks_change_nothing_in_3d(
+    batch: int, teacher: Path, fib25_raw: Array, tmp_path: Path
+) -> None:
+    """Blocks that cut the teacher's tiles, along z too, give the same bytes."""
+    raw = fib25_raw[:7, :40, :70]
+    sets = ("predict.tile=[16, 32]", "predict.halo=16", f"predict.batch={batch}", LOOSE)
+    blocks = ((7, 48, 96), (1, 16, 32), (3, 33, 50))
+    made = [
+        predicted(raw, teacher, tmp_path, *sets, f"block_shape={list(block)}") for block in blocks
+    ]
+    assert np.unique(made[0]).size > 200
+    assert [np.array_equal(made[0], other) for other in made] == [True] * len(blocks)
+    for axis in range(3):
+        assert not np.take(made[0][axis], 0, axis).any()
+
+
+def test_sections_per_tile_change_nothing(teacher: Path, fib25_raw: Array, tmp_path: Path) -> None:
+    """The teacher's context across sections is enough: tiles of few sections agree with one."""
+    raw = mirrored(fib25_raw[:, :16, :16], 60, 16, 16)
+    one, many = (
+        predicted(raw, teacher, tmp_path, "predict.halo=176", f"predict.batch={batch}")
+        for batch in (60, 7)
+    )
+    assert np.unique(one).size > 200
+    assert np.abs(one.astype(int) - many).max() <= 1
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_tiles_change_nothing_in_3d(
+    turned: bool, teacher: Path, fib25_raw: Array, tmp_path: Path
+) -> None:
+    """Tiles of the teacher, with its context as halo, agree to within one grey level."""
+    long = mirrored(fib25_raw[:3, :16], 3, 16, 540)
+    raw = long.swapaxes(1, 2) if turned else long
+    sets = ("predict.halo=176", "predict.batch=3")
+    one, many = (
+        predicted(raw, teacher, tmp_path, *sets, f"predict.tile={tile}")
+        for tile in ([544, 544], [160, 160])
+    )
+    assert np.unique(one).size > 200
+    assert np.abs(one.astype(int) - many).max() <= 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2])
 def test_the_network_that_ships(batch: int, fib25_raw: Array, tmp_path: Path) -> None:
@@ -153,7 +210,7 @@ def test_keeping_affinities_changes_nothing(
 ) -> None:
     """A run that never writes affinities ends with the same bytes as one that keeps them."""
     real.volume(tmp_path / "raw.zarr", fib25_raw[:4, :100, :120])
-    sets = [f"predict.weights={student}", "predict.tile=[32, 48]", "predict.halo=32"]
+    sets = [f"predict.weights={student}", "predict.tile=[32, 48]", "predict.halo=32", LOOSE]
     outs = []
     for keep in ("true", "false"):
         report = run.predict(

@@ -25,7 +25,7 @@ def test_most_merges_are_made_at_level_0(shared_data: Path) -> None:
         raw = file["raw"][:SECTIONS]
     predictor = Predictor(weights.find("default-ssem"))
     pairs = [np.stack([raw[max(0, z - 1)], raw[z]]) for z in range(SECTIONS)]
-    affinities = np.stack([predictor(pair[None])[0] for pair in pairs], 1)
+    affinities = np.concatenate([predictor(pair) for pair in pairs], 1)
     store = MemoryStore(affinities, block_shape=(40, 512, 512)).run_all()
     made = [store.column("merges", "fragment", level=level).size for level in (0, 1)]
     assert store.grid.top == 1

@@ -36,7 +36,7 @@ def affinities(shared_data: Path) -> Array:
         raw = file["raw"][:]
     predictor = Predictor(weights.find("default-ssem"), threads=2)
     pairs = ((raw[max(z, 1) - 1], raw[z]) for z in range(len(raw)))
-    return np.stack([predictor(np.stack(pair)[None])[0] for pair in pairs], 1)
+    return np.concatenate([predictor(np.stack(pair)) for pair in pairs], 1)
 
 
 def store(affinities: Array, block_shape: Zyx, scoring: str) -> MemoryStore:

@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 
 from cadseg.blocks import Grid, Roi, Zyx, zyx
-from cadseg.models import weights
 from cadseg.models.predict import Predictor
+from cadseg.models.published import import_published
 from cadseg.storage import outputs
 from cadseg.storage.files import LocalFiles
 
@@ -90,12 +90,12 @@ def _predicted(scratch: Path) -> Array:
                 sys.exit(f"{needed} is not there; the benchmark needs it")
         kept.parent.mkdir(parents=True, exist_ok=True)
         imported = kept.with_name("ac34.safetensors")
-        weights.import_published(CHECKPOINT, imported)
+        import_published(CHECKPOINT, imported)
         predict = Predictor(imported)
         with h5py.File(SNEMI3D, "r") as file:
             raw = file["raw"][:]
         pairs = itertools.chain([raw[[0, 0]]], (raw[z - 1 : z + 1] for z in range(1, len(raw))))
-        found = np.concatenate([predict(pair[None]) for pair in pairs]).swapaxes(0, 1)
+        found = np.concatenate([predict(pair) for pair in pairs], axis=1)
         unfinished = kept.with_name("ac34.part.npy")
         np.save(unfinished, found)
         unfinished.rename(kept)
