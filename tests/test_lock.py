@@ -184,6 +184,18 @@ def test_a_lapsed_lock_is_taken_over_once(tmp_path: Path, monkeypatch: pytest.Mo
             stack.push(won[0])
 
 
+def test_who_looked_too_early_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A starter that looked before another took a lock over is refused, and leaves nothing."""
+    files, seen = LocalFiles(tmp_path), locks._locks
+    with lock(files):
+        (tmp_path / "lock-2.json").write_bytes((tmp_path / FIRST).read_bytes())
+    looks: list[list[str]] = [[]]
+    monkeypatch.setattr(locks, "_locks", lambda files: looks.pop() if looks else seen(files))
+    with pytest.raises(OutputError, match=f"in use by pid {os.getpid()} "):
+        lock(files).__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["lock-2.json"]
+
+
 def _start(out: Path, line: threading.Barrier) -> AbstractContextManager[None]:
     line.wait()
     mine = lock(LocalFiles(out))
