@@ -62,7 +62,7 @@ def cut_cases(draw: st.DrawFn) -> tuple[Case, Zyx]:
     return case, draw(block_shapes(case.shape))
 
 
-@settings(max_examples=150 if THOROUGH else 40)
+@settings(max_examples=300 if THOROUGH else 40)
 @given(drawn=cut_cases())
 def test_cutting_changes_nothing(drawn: tuple[Case, Zyx]) -> None:
     """However the volume is cut, the rows are those of its arrays, each segment once."""

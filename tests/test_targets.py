@@ -56,7 +56,7 @@ def literal_weights(wanted, counts):
 
 
 @given(LABELS)
-@settings(max_examples=30)
+@settings(max_examples=60)
 def test_targets(labels):
     """An edge is 1 where both voxels have the same positive label; weights balance the classes."""
     found = targets_of(torch.from_numpy(labels))

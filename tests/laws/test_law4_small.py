@@ -35,7 +35,7 @@ def small_cases(draw: st.DrawFn) -> tuple[Case, tuple[int, int, int]]:
     return case, draw(block_shapes(case.shape))
 
 
-@settings(max_examples=150 if THOROUGH else 30)
+@settings(max_examples=300 if THOROUGH else 30)
 @given(drawn=small_cases())
 def test_small_segments_merge_by_the_whole_tree(drawn: tuple[Case, tuple[int, int, int]]) -> None:
     """However the volume is cut, small segments join what they join in the whole tree."""
