@@ -22,9 +22,9 @@ from cadseg.storage.files import LocalFiles
 from cadseg.storage.outputs import create_output
 from cadseg.workers.process import process
 
-SHAPE: Zyx = (2, 8, 16)
+SHAPE: Zyx = (2, 8, 24)
 CHANGES = (
-    "block_shape=[2, 8, 8]",  # two blocks, which have to be joined
+    "block_shape=[2, 8, 8]",  # three blocks, so that there are levels to go up and down
     "volume.voxel_size=[1, 1, 1]",
     "segment.min_voxels=2",  # all steps that there are
     "segment.pyramid_levels=1",
