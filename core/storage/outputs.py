@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,10 +18,9 @@ from cadseg.storage import group, ome, shards
 from cadseg.storage.volume import Volume, open_volume
 
 if TYPE_CHECKING:
+    from cadseg.arrays import Array
     from cadseg.storage.files import Files
     from cadseg.storage.ome import Size
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)

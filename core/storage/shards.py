@@ -24,6 +24,8 @@ from cadseg.blocks import Roi, Zyx, zyx
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from cadseg.arrays import Array
+
     Ranges = Callable[[Sequence[tuple[int, int]]], Iterator[bytes]]
 
 # Inner chunks: the smallest box that a viewer reads, near 256 kB of affinities.
@@ -55,10 +57,10 @@ def inner_shape(shard: Zyx) -> Zyx:
 
 
 def encode(
-    data: np.ndarray[Any, Any],
+    data: Array,
     inner: Sequence[int],
     shard: Sequence[int],
-    names: np.ndarray[Any, Any] | None = None,
+    names: Array | None = None,
 ) -> bytes:
     """The bytes of one shard whose voxels are `data`; none where all of them are 0.
 
@@ -88,7 +90,7 @@ def encode(
 def decode(
     read: Ranges,
     box: Sequence[slice],
-    out: np.ndarray[Any, Any],
+    out: Array,
     inner: Sequence[int],
     shard: Sequence[int],
 ) -> None:
@@ -199,7 +201,7 @@ def _overlap(
     return tuple(source), tuple(target)
 
 
-def _padded(part: np.ndarray[Any, Any], inner: Sequence[int]) -> np.ndarray[Any, Any]:
+def _padded(part: Array, inner: Sequence[int]) -> Array:
     if part.shape == tuple(inner):
         return np.ascontiguousarray(part)
     whole = np.zeros(inner, part.dtype)
@@ -207,7 +209,7 @@ def _padded(part: np.ndarray[Any, Any], inner: Sequence[int]) -> np.ndarray[Any,
     return whole
 
 
-def _compress(chunk: np.ndarray[Any, Any]) -> bytes:
+def _compress(chunk: Array) -> bytes:
     little = chunk.astype(chunk.dtype.newbyteorder("<"), copy=False)
     assert little.nbytes == math.prod(chunk.shape) * chunk.itemsize
     codec = CODECS.get(chunk.itemsize, CODEC)

@@ -34,7 +34,7 @@ import zarr
 from cadseg.blocks import Roi, zyx
 from cadseg.fragments import climb, heights
 from cadseg.pipeline.execution.progress import Progress
-from cadseg.pipeline.run import How, segment
+from cadseg.pipeline.run import Execution, segment
 from cadseg.storage import outputs
 from cadseg.storage.files import LocalFiles
 
@@ -268,8 +268,8 @@ def _run(folder: Path, who: str, way: Any) -> None:
 
 def _segment(affinities: Path, out: Path) -> None:
     sets = ["volume.voxel_size=[30,6,6]", "block_shape=[16,512,512]"]
-    how = How(serial=True, progress=Progress(quiet=True))
-    segment(str(affinities), how, out=out, config="ssem", overrides=sets)
+    execution = Execution(serial=True, progress=Progress(quiet=True))
+    segment(str(affinities), execution, out=out, config="ssem", overrides=sets)
 
 
 def peak(folder: Path, who: str) -> int:
