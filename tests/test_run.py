@@ -216,3 +216,22 @@ def test_rows_of_segments_are_one_data_set(whole: Path) -> None:
     found = dict(zip(rows["segment"].to_pylist(), rows["voxels"].to_pylist(), strict=True))
     assert found == dict(zip(ids.tolist(), voxels.tolist(), strict=True))
     assert rows.num_rows == len(found)
+
+
+def test_status_says_what_each_level_merged(whole: Path) -> None:
+    """A line per level of the agglomeration: merges of all merges, and edges that went up."""
+
+    def rows(table: str) -> list[int]:
+        """The length of a table per level, all blocks together."""
+        levels = sorted((whole / "graph" / table).iterdir())
+        return [
+            sum(pq.read_metadata(file).num_rows for file in level.iterdir()) for level in levels
+        ]
+
+    merges = rows("merges")
+    lines = real.cadseg("status", whole).out.splitlines()
+    assert [line for line in lines if "merges" in line] == [
+        f"agglomerate-{level}: {made} of {sum(merges)} merges, {left} edges left"
+        for level, (made, left) in enumerate(zip(merges, rows("rows"), strict=True))
+    ]
+    assert len(merges) > 1
