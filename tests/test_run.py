@@ -19,24 +19,6 @@ from cadseg.workers.store import Store
 BELOW = ("records/cut", "records/segment", "records/measure", "records/pyramid")
 
 
-@pytest.fixture(scope="module")
-def affs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A volume of affinities."""
-    return real.volume(tmp_path_factory.mktemp("in") / "affs.zarr", real.affinities())
-
-
-@pytest.fixture(scope="module")
-def whole(affs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of it, which tests only read."""
-    return Path(real.segment(affs, tmp_path_factory.mktemp("out") / "o.zarr").out)
-
-
-@pytest.fixture
-def done(whole: Path, tmp_path: Path) -> Path:
-    """A copy of that run."""
-    return Path(shutil.copytree(whole, tmp_path / "o.zarr"))
-
-
 def test_a_run_makes_segments(whole: Path) -> None:
     """There are several segments, made of fragments, and each is named by its smallest fragment."""
     made = zarr.open_group(whole, mode="r")
