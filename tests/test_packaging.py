@@ -121,7 +121,7 @@ OTHER_FILES = {
     "pipeline/execution/tracking.py": "daisy's own local notes",
     "pipeline/execution/watch.py": "the last line of the server's local log",
     "pipeline/sweep.py": "the user's picture and table",
-    "workers/preload.py": "a table in a temporary folder, to load pyarrow",
+    "pipeline/execution/preload.py": "a run in a temporary folder",
 }
 OS_CALLS = {
     *("access", "link", "listdir", "makedirs", "mkdir", "open", "pread", "remove", "rename"),

@@ -73,7 +73,7 @@ def local() -> Local:
 
 def _prepare() -> None:
     from cadseg.pipeline.execution import worker  # noqa: F401
-    from cadseg.workers.preload import preload
+    from cadseg.pipeline.execution.preload import preload
 
     preload()
 
