@@ -104,7 +104,8 @@ def test_funlib_persistence_opens_outputs(tmp_path: Path, size: tuple[float, ...
     assert [v * unit for v in opened.voxel_size] == pytest.approx(size, rel=1e-6)
     assert [v * unit for v in opened.offset] == pytest.approx(offset, rel=1e-6)
     assert opened.shape == (3, 8, 16, 16)
-    assert made.volume.voxel_size_nm == pytest.approx(size, rel=1e-6)
+    ours = volume.open_volume(f"{made.files.url}/{made.name}")
+    assert ours.voxel_size_nm == pytest.approx(size, rel=1e-6)
 
 
 def test_the_segmentation_is_an_ome_image(tmp_path: Path) -> None:
