@@ -2,10 +2,11 @@
 
 Folder F of the repository is imported as cadseg.F; core/ is cadseg itself. Imports go down only:
 
-    pipeline           the whole volume: stages, plan, run; cli/, a file per command
-      execution        blocks of all steps, in processes: schedule, attempts, records, locks
-    workers            one block: read, call one kernel, write; a file per kind of step
-    models             the networks: raw → affinities, their weights
+    pipeline           the whole volume: stages, plan, layout, run; cli/, a file per command
+      execution        blocks of all steps, in processes: driver, server, workers; records, locks
+    workers            one block: read, call one kernel, write; a file per kind of step;
+                       what steps and runs are: step, kinds, arrays, estimates, manifest, store
+    models             the networks: raw → affinities, tile by tile; their weights; exported ones
       training         how they learn
     configs            with which numbers: a YAML file per kind of data
     core             = cadseg
@@ -14,8 +15,11 @@ Folder F of the repository is imported as cadseg.F; core/ is cadseg itself. Impo
       graph            affinities and fragments → edges, and rows that go up the levels
       fragments        affinities → heights → fragments
       storage          arrays, tables and files of a run; volumes from anywhere
-      config, renaming
+      config           the keys of a config, and how one is read
+      renaming         ids that become others
+      kernels          how numba compiles what loops over voxels and edges
       blocks           all arithmetic on boxes and on the grid
+      arrays           names for the types of arrays
       errors           what a user can repair, each one sentence
 
 How the method works is in docs/how-it-works.md, how to add to it in docs/extending.md.

@@ -22,7 +22,7 @@ Point = tuple[float, float]
 WIDTH = 720  # pixels of every page
 DOTS = 100  # pixels per inch
 INK, GREY, PALE = "#1b1f24", "#6e7781", "#d0d7de"
-BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#9a5b95"
+BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 """Colours that the colour-blind can tell apart."""
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -30,7 +29,8 @@ from cadseg.models.network import Network, Precision
 if TYPE_CHECKING:
     from pathlib import Path
 
-Uint8 = NDArray[np.uint8]
+    from cadseg.arrays import Bytes
+
 N = TypeVar("N", bound=Network)
 Convolution = (nn.Conv2d, nn.Conv3d)
 BatchNorm = (nn.BatchNorm2d, nn.BatchNorm3d)
@@ -71,13 +71,13 @@ class Predictor:
         self.precision = precision
         self.network = ready(weights.load(path), kind)
 
-    def __call__(self, raw_DYX: Uint8) -> Uint8:
+    def __call__(self, raw_DYX: Bytes) -> Bytes:
         """Affinities uint8 [3, D, Y, X] of a window uint8 [D, Y, X]."""
         return predicted(self.network, raw_DYX, self.precision)
 
 
 @torch.inference_mode()
-def predicted(network: Network, raw_DYX: Uint8, precision: Precision = "float32") -> Uint8:
+def predicted(network: Network, raw_DYX: Bytes, precision: Precision = "float32") -> Bytes:
     """Affinities uint8 [3, D, Y, X] of a window uint8 [D, Y, X].
 
     Args:
@@ -92,7 +92,7 @@ def predicted(network: Network, raw_DYX: Uint8, precision: Precision = "float32"
     return as_bytes(affs_3DYX)
 
 
-def as_floats(raw: Uint8, device: torch.device) -> Tensor:
+def as_floats(raw: Bytes, device: torch.device) -> Tensor:
     """What networks take: float32, 0..1, on `device`."""
     raw = np.require(raw, requirements=["C", "W"])  # a copy only where torch needs one
     return torch.from_numpy(raw).to(device).float().div_(255)
@@ -104,9 +104,9 @@ def arithmetic(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=precision != "float32")
 
 
-def as_bytes(affs: Tensor) -> Uint8:
+def as_bytes(affs: Tensor) -> Bytes:
     """Affinities, which are overwritten, times 255 and rounded half to even."""
-    result: Uint8 = affs.mul_(255).round_().byte().cpu().numpy()
+    result: Bytes = affs.mul_(255).round_().byte().cpu().numpy()
     return result
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,11 +21,11 @@ from cadseg.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cadseg.arrays import Bytes, Integers
     from cadseg.config import PredictConfig
     from cadseg.models.network import Needs
 
 Span = tuple[int, int]
-Uint8 = np.ndarray[Any, np.dtype[np.uint8]]
 
 AXES = "zyx"
 
@@ -71,8 +71,8 @@ class Tiling:
             yield Tile(core, window, (z + self._context[0], y, x))
 
     def predicted(
-        self, roi: Roi, read: Callable[[Roi], Uint8], predict: Callable[[Uint8], Uint8]
-    ) -> tuple[Uint8, int]:
+        self, roi: Roi, read: Callable[[Roi], Bytes], predict: Callable[[Bytes], Bytes]
+    ) -> tuple[Bytes, int]:
         """Affinities [3, z, y, x] of the box `roi`, and how many tiles it took.
 
         Args:
@@ -124,7 +124,7 @@ class Tiling:
             yield (first, first + tile), (low, high)
 
 
-def seen(window: Roi, shape: Zyx, read: Callable[[Roi], Uint8]) -> Uint8:
+def seen(window: Roi, shape: Zyx, read: Callable[[Roi], Bytes]) -> Bytes:
     """Grey values [z, y, x] of a window, where it leaves the volume of `shape` by reflection."""
     axes = list(map(_reflected, window.begin, window.end, shape))
     box = _roi([(int(places.min()), int(places.max()) + 1) for places in axes])
@@ -132,7 +132,7 @@ def seen(window: Roi, shape: Zyx, read: Callable[[Roi], Uint8]) -> Uint8:
     return raw[np.ix_(*(places - b for places, b in zip(axes, box.begin, strict=True)))]
 
 
-def _reflected(begin: int, end: int, length: int) -> np.ndarray[Any, np.dtype[np.intp]]:
+def _reflected(begin: int, end: int, length: int) -> Integers:
     """Places in an axis of `length`, repeated by reflection at its ends."""
     period = max(1, 2 * (length - 1))
     places = np.arange(begin, end) % period

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from cadseg.blocks import Roi, Zyx, zyx
-from cadseg.models.predict import Uint8, arithmetic, as_bytes, as_floats, predicted, ready
+from cadseg.models.predict import arithmetic, as_bytes, as_floats, predicted, ready
 from cadseg.models.student import Student
 from cadseg.models.teacher import Teacher
 from cadseg.models.tiles import Tiling
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from cadseg.arrays import Bytes
     from cadseg.models.network import Precision
 
 TOGETHER = 4
@@ -64,8 +65,8 @@ AUTHORS = Patches((18, 160, 160), (10, 80, 80), (4, 15, 15))
 
 
 def student_affinities(
-    student: Student, raw_ZYX: Uint8, *, precision: Precision = "float32"
-) -> Uint8:
+    student: Student, raw_ZYX: Bytes, *, precision: Precision = "float32"
+) -> Bytes:
     """What a run would predict with tiles as large as the sections."""
     shape, needs = zyx(raw_ZYX.shape), student.needs
     tile = (TOGETHER, *(-(-n // m) * m for n, m in zip(shape[1:], needs.multiple[1:], strict=True)))
@@ -81,8 +82,8 @@ def student_affinities(
 
 @torch.inference_mode()
 def teacher_affinities(
-    teacher: Teacher, raw_ZYX: Uint8, patches: Patches, *, precision: Precision = "float32"
-) -> Uint8:
+    teacher: Teacher, raw_ZYX: Bytes, patches: Patches, *, precision: Precision = "float32"
+) -> Bytes:
     """The mean of overlapping patches, each counting most near its centre.
 
     The volume is mirrored around its faces, until patches cover it evenly; a volume with fewer
@@ -122,7 +123,7 @@ def teacher_affinities(
     return _without_first_planes(as_bytes(affs_3ZYX[:, *here]))
 
 
-OF_KIND: dict[str, Callable[..., Uint8]] = {
+OF_KIND: dict[str, Callable[..., Bytes]] = {
     Student.kind: student_affinities,
     Teacher.kind: functools.partial(teacher_affinities, patches=AUTHORS),
 }
@@ -157,7 +158,7 @@ def weight(patch: Iterable[int]) -> Tensor:
     return LEAST + torch.exp(-squared_ZYX / (2 * SIGMA**2))
 
 
-def _without_first_planes(affs_3ZYX: Uint8) -> Uint8:
+def _without_first_planes(affs_3ZYX: Bytes) -> Bytes:
     """The same array, 0 where there is no lower neighbour."""
     for axis in range(3):
         affs_3ZYX[axis].swapaxes(0, axis)[0] = 0

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h5py
-import numpy as np
 
 from cadseg.blocks import Roi, zyx
 from cadseg.evaluation.metrics import Scores, evaluate
@@ -26,7 +25,7 @@ from cadseg.storage.files import open_files
 if TYPE_CHECKING:
     from pathlib import Path
 
-Array = np.ndarray[Any, Any]
+    from cadseg.arrays import Array
 
 SMALL = (16, 128, 128)  # voxels of the small demo: seconds on one core
 BLOCK = (8, 256, 256)  # whole sections, so that no tile is computed twice; several blocks

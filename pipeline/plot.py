@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cadseg.errors import OutputError
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy as np
+    from cadseg.arrays import Array
 
 SIZE = (6.4, 4.0)  # inches
 DOTS = 150  # per inch
@@ -39,7 +39,7 @@ def check(path: Path) -> None:
         )
 
 
-def png(rows: np.ndarray[Any, Any], columns: Sequence[str], best: int) -> bytes:
+def png(rows: Array, columns: Sequence[str], best: int) -> bytes:
     """A PNG of scores against the threshold.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,9 +27,9 @@ from cadseg.workers.store import Store
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cadseg.arrays import Array
+    from cadseg.pipeline.identity import Json
     from cadseg.storage.volume import Volume
-
-Json = dict[str, Any]
 
 ANISOTROPIC = 2.0
 """Sections thicker than this many voxel widths are segmented with the config for ssEM."""
@@ -205,7 +205,7 @@ def _domain(array: Volume, config: Config) -> Roi:
     return roi
 
 
-def _pyramid(voxel_size: np.ndarray[Any, Any], levels: int) -> tuple[Zyx, ...]:
+def _pyramid(voxel_size: Array, levels: int) -> tuple[Zyx, ...]:
     """Factors per level: every step halves the axes along which voxels are not yet the longest."""
     factors = [zyx((1, 1, 1))]
     for _ in range(levels):

@@ -108,18 +108,6 @@ def with_tree(out: str | Path) -> Store:
     return store
 
 
-def residue(out: str | Path) -> list[dict[str, int]]:
-    """Per level of the agglomeration: edges that came in, merges made, edges that went up."""
-    store = Store.open(out)
-    levels = []
-    for step in steps_of(store):
-        if step.stage != "agglomerate":
-            continue
-        counts = [record["counts"] for record in records(store, step).values()]
-        levels.append({key: sum(c[key] for c in counts) for key in ("edges", "merges", "left")})
-    return levels
-
-
 def _report(prepared: PreparedRun) -> Report:
     if prepared.until not in (None, "segment"):
         return Report(prepared.out, None)

@@ -1,8 +1,8 @@
 """The stages of a run, and the steps that they are made of: one table, from raw to segmentation.
 
-A stage is what a user sees, can stop at, and redoes as a whole. Its steps, one task of the schedule
-each, are of the kinds of `cadseg.workers.kinds`. Steps that join blocks come once per level of the
-grid: up the levels until one block holds everything, and down again.
+A stage is what a user sees, can stop at, and redoes as a whole. Its steps are of the
+kinds of `cadseg.workers.kinds`. Kinds that join blocks have a step per level of the grid: up the
+levels until one block holds everything, or down again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Volumes that tests share, how many examples they draw, and that CI skips nothing silently."""
+"""What tests share, how many examples they draw, and that CI skips nothing silently."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,37 @@ def fib25_affinities() -> Array:
     if not (DATA / "fib25_affinities.h5").is_file():
         pytest.skip("no tests/data/fib25_affinities.h5")
     return _read(DATA / "fib25_affinities.h5", "affinities")
+
+
+@pytest.fixture(scope="module")
+def affs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A volume of affinities."""
+    import real_run as real
+
+    return real.volume(tmp_path_factory.mktemp("in") / "affs.zarr", real.affinities())
+
+
+@pytest.fixture(scope="module")
+def whole(affs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of it, which tests only read."""
+    import real_run as real
+
+    return Path(real.segment(affs, tmp_path_factory.mktemp("out") / "o.zarr").out)
+
+
+@pytest.fixture
+def done(whole: Path, tmp_path: Path) -> Path:
+    """A copy of that run."""
+    return Path(shutil.copytree(whole, tmp_path / "o.zarr"))
+
+
+@pytest.fixture(scope="session")
+def pt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported network of volumes of any size, which tests only read."""
+    import toy_exported as toy
+
+    path = tmp_path_factory.mktemp("exported") / "volume.pt2"
+    return toy.export(path, toy.Volume(), (1, 1, 4, 8, 8), toy.FREE, toy.VOLUME)
 
 
 def _read(path: Path, name: str) -> Array:

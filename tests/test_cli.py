@@ -42,12 +42,6 @@ print(used.ru_utime + used.ru_stime, *sorted({set(HEAVY)} & set(sys.modules)), f
 """
 
 
-@pytest.fixture(scope="module")
-def affs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A volume of affinities."""
-    return real.volume(tmp_path_factory.mktemp("in") / "affs.zarr", real.affinities())
-
-
 def commands() -> dict[str, click.Command]:
     """All commands by their words."""
     found = {}

@@ -32,8 +32,6 @@ PAGES = sorted(
 FOLDERS = "core|models|workers|pipeline|configs|tests|docs"
 TOLERANCE = 0.5  # points, between two versions of matplotlib
 
-COMING = {  # named before they are here
-}
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -57,7 +55,7 @@ def test_files_and_tests_that_are_named_are_there(page: Path) -> None:
     for name, test in named:
         if "NAME" in name:
             continue
-        assert (ROOT / name).exists() != (name in COMING), f"{page.name} names {name}"
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
         assert not test or f"def {test}(" in (ROOT / name).read_text("utf-8")
 
 

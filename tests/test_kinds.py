@@ -29,10 +29,10 @@ DOCS = real.ROOT / "docs" / "on-disk.md"
 
 
 class Witness(Store):
-    """A run's folder that notes what the step at work does, and whether it leaves its halo."""
+    """A run's folder that notes what the step at work does, and keeps it within its halo."""
 
     def begin(self, step: Step, block: Block) -> None:
-        self.kind, self.block, self.leaves_halo = step.kind, block, False
+        self.kind, self.block = step.kind, block
         self.__dict__.setdefault("seen", {})
 
     def note(self, what: str, name: str) -> None:

@@ -27,12 +27,6 @@ SEGMENT = (*real.SMALL, "--until=fragments", "--serial")
 
 
 @pytest.fixture(scope="module")
-def affs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A volume of affinities."""
-    return real.volume(tmp_path_factory.mktemp("in") / "affs.zarr", real.affinities())
-
-
-@pytest.fixture(scope="module")
 def out(affs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of it, as far as its fragments."""
     out = tmp_path_factory.mktemp("out") / "o.zarr"

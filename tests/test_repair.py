@@ -14,24 +14,6 @@ from cadseg.pipeline import run
 from cadseg.storage.files import LocalFiles
 
 
-@pytest.fixture(scope="module")
-def affs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A volume of affinities."""
-    return real.volume(tmp_path_factory.mktemp("in") / "affs.zarr", real.affinities())
-
-
-@pytest.fixture(scope="module")
-def whole(affs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of it, which tests only read."""
-    return Path(real.segment(affs, tmp_path_factory.mktemp("out") / "o.zarr").out)
-
-
-@pytest.fixture
-def done(whole: Path, tmp_path: Path) -> Path:
-    """A copy of that run."""
-    return Path(shutil.copytree(whole, tmp_path / "o.zarr"))
-
-
 def test_a_stopped_restart_loses_no_truth(
     affs: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,24 +19,6 @@ from cadseg.workers.store import Store
 BELOW = ("records/cut", "records/segment", "records/measure", "records/pyramid")
 
 
-@pytest.fixture(scope="module")
-def affs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A volume of affinities."""
-    return real.volume(tmp_path_factory.mktemp("in") / "affs.zarr", real.affinities())
-
-
-@pytest.fixture(scope="module")
-def whole(affs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of it, which tests only read."""
-    return Path(real.segment(affs, tmp_path_factory.mktemp("out") / "o.zarr").out)
-
-
-@pytest.fixture
-def done(whole: Path, tmp_path: Path) -> Path:
-    """A copy of that run."""
-    return Path(shutil.copytree(whole, tmp_path / "o.zarr"))
-
-
 def test_a_run_makes_segments(whole: Path) -> None:
     """There are several segments, made of fragments, and each is named by its smallest fragment."""
     made = zarr.open_group(whole, mode="r")
@@ -216,3 +198,22 @@ def test_rows_of_segments_are_one_data_set(whole: Path) -> None:
     found = dict(zip(rows["segment"].to_pylist(), rows["voxels"].to_pylist(), strict=True))
     assert found == dict(zip(ids.tolist(), voxels.tolist(), strict=True))
     assert rows.num_rows == len(found)
+
+
+def test_status_says_what_each_level_merged(whole: Path) -> None:
+    """A line per level of the agglomeration: merges of all merges, and edges that went up."""
+
+    def rows(table: str) -> list[int]:
+        """The length of a table per level, all blocks together."""
+        levels = sorted((whole / "graph" / table).iterdir())
+        return [
+            sum(pq.read_metadata(file).num_rows for file in level.iterdir()) for level in levels
+        ]
+
+    merges = rows("merges")
+    lines = real.cadseg("status", whole).out.splitlines()
+    assert [line for line in lines if "merges" in line] == [
+        f"agglomerate-{level}: {made} of {sum(merges)} merges, {left} edges left"
+        for level, (made, left) in enumerate(zip(merges, rows("rows"), strict=True))
+    ]
+    assert len(merges) > 1

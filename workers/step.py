@@ -1,6 +1,6 @@
 """Steps: what a run is made of, and the kinds of which they are.
 
-A *step* is one task of the schedule: all blocks of one level of the grid, computed in one way. Its
+A *step* is all blocks of one level of the grid, computed in one way: what daisy calls a task. Its
 *kind* is that way: the function that computes a block, the arrays and tables that it reads and
 writes, and what that costs. Every worker file ends with the row of its kind, and
 `cadseg.workers.kinds` lists them; the plan of a run, the arrays that it creates, what is deleted

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cadseg.agglomeration.scoring import Scoring
+    from cadseg.arrays import Array
     from cadseg.config import Config
     from cadseg.storage.tables import Table
     from cadseg.workers.manifest import Manifest
@@ -89,7 +90,7 @@ class Store:
         """Whether affinities are predicted where they are needed, and not kept."""
         return self.manifest.source == "raw" and not self.config.predict.keep_affinities
 
-    def read_affinities(self, roi: Roi) -> np.ndarray[Any, Any]:
+    def read_affinities(self, roi: Roi) -> Array:
         """Affinities [3, z, y, x] as integers: the run's own, or those that it starts from."""
         if self.manifest.source == "affinities":
             return inputs.read_affinities(self.raw, roi)
@@ -108,7 +109,7 @@ class Store:
         url = self.config.volume.mask
         return None if url is None else volume.open_volume(url)
 
-    def read(self, name: str, roi: Roi) -> np.ndarray[Any, Any]:
+    def read(self, name: str, roi: Roi) -> Array:
         """Voxels of the run's own array `name`; leading axes come whole."""
         return self._array(name).read(roi)
 
@@ -116,8 +117,8 @@ class Store:
         self,
         name: str,
         block: Block,
-        data: np.ndarray[Any, Any],
-        names: np.ndarray[Any, Any] | None = None,
+        data: Array,
+        names: Array | None = None,
     ) -> None:
         """Write `block.write` of array `name`; the rest of the block's cell becomes 0.
 
@@ -138,8 +139,8 @@ class Store:
         self,
         name: str,
         roi: Roi,
-        data: np.ndarray[Any, Any],
-        names: np.ndarray[Any, Any] | None = None,
+        data: Array,
+        names: Array | None = None,
     ) -> None:
         """Write whole shards of the array `name`."""
         written = self._array(name).write(roi, data, names)
@@ -176,9 +177,7 @@ class Store:
         """The table `kind` of the block at `cell` of `level`, or some of its columns."""
         return tables.read(self.files, self.table_name(kind, level, cell), columns)
 
-    def write_table(
-        self, kind: str, block: Block, table: Mapping[str, np.ndarray[Any, Any]]
-    ) -> None:
+    def write_table(self, kind: str, block: Block, table: Mapping[str, Array]) -> None:
         """Write the table `kind` of `block`."""
         tables.write(self.files, self.table_name(kind, block.level, block.cell), table)
         for column in table.values():

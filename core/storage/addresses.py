@@ -19,9 +19,8 @@ from cadseg.storage.volume import open_volume
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cadseg.arrays import Array
     from cadseg.blocks import Roi
-
-Array = np.ndarray[Any, Any]
 
 H5_ADDRESS = re.compile(r"(?P<file>.+\.(?:h5|hdf5|hdf))(?::(?P<dataset>.+))?")
 

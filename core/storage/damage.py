@@ -28,7 +28,7 @@ def check_emptied(url: str, array: Any, box: Selection) -> None:
         key = array.metadata.encode_chunk_key(cell)
         path = root / array.path / key
         if path.is_file() and path.stat().st_size == 0:
-            raise _error(url, cell, key, "it is empty")
+            raise undecodable(url, cell, key, "it is empty")
 
 
 def check_decodable(url: str, array: Any, box: Selection) -> None:
@@ -41,7 +41,7 @@ def check_decodable(url: str, array: Any, box: Selection) -> None:
         except Exception as error:  # codecs and file systems each raise their own
             file = tuple(b // f for b, f in zip(begin, files, strict=True))
             key = array.metadata.encode_chunk_key(file)
-            raise _error(url, cell, key, reason(error)) from error
+            raise undecodable(url, cell, key, reason(error)) from error
 
 
 def reason(error: Exception) -> str:
@@ -50,7 +50,8 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _error(url: str, cell: tuple[int, ...], key: str, why: str) -> VolumeError:
+def undecodable(url: str, cell: tuple[int, ...], key: str, why: str) -> VolumeError:
+    """The error about one chunk: its place among all chunks, and the file that it lies in."""
     return VolumeError(
         f"volume {url}: chunk {cell} in file {key} cannot be decoded ({why}); "
         "restore that file from a copy"

@@ -88,6 +88,12 @@ def add_array(files: Files, name: str, metadata: Mapping[str, Any]) -> None:
     _ensure(files, name, metadata)
 
 
+def metadata(files: Files, name: str) -> dict[str, Any]:
+    """What says how the array `name` is stored."""
+    found: dict[str, Any] = json.loads(files.read(f"{name}/{METADATA}"))
+    return found
+
+
 def _ensure(files: Files, node: str, metadata: Mapping[str, Any]) -> None:
     """Write metadata where there is none; where there is, check that the layout is the same."""
     name = f"{node}/{METADATA}"

@@ -5,18 +5,18 @@ Every conversion is a function of one voxel and of the config, never of the bloc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cadseg.errors import ConfigError, VolumeError
 
 if TYPE_CHECKING:
+    from cadseg.arrays import Array
     from cadseg.blocks import Roi
     from cadseg.config import Config
     from cadseg.storage.volume import Volume
 
-Array = np.ndarray[Any, Any]
 GreyRange = tuple[int, int]
 
 UINT16_MAX = 65535

@@ -9,29 +9,27 @@ from __future__ import annotations
 import functools
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cadseg.blocks import Roi, Zyx, zyx
-from cadseg.storage import group, ome, shards
-from cadseg.storage.volume import Volume, open_volume
+from cadseg.storage import damage, group, ome, shards
+from cadseg.storage.shards import Layout
 
 if TYPE_CHECKING:
+    from cadseg.arrays import Array
     from cadseg.storage.files import Files
     from cadseg.storage.ome import Size
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class OutputArray:
-    """An array of a run: read like any volume, written by whole shards."""
+    """An array of a run: read box by box, written by whole shards."""
 
     files: Files
     name: str
-    volume: Volume
-    shard: tuple[int, ...]
+    layout: Layout
 
     def read(self, roi: Roi) -> Array:
         """Voxels of `roi`; leading axes come whole.
@@ -39,16 +37,12 @@ class OutputArray:
         Raises:
             VolumeError: a chunk cannot be decoded.
         """
-        volume, shard = self.volume, zyx(self.shard[-3:])
-        lead = [slice(0, n) for n in volume.shape[:-3]]
-        out = np.empty((*volume.shape[:-3], *roi.shape), volume.dtype)
-        try:
-            for cell, voxels in shards.touched(roi, shard):
-                box = (*lead, *voxels.slices(zyx(c * n for c, n in zip(cell, shard, strict=True))))
-                part = out[(..., *voxels.slices(roi.begin))]
-                self._read(cell, box, part)
-        except Exception:  # a damaged shard, in many ways: zarr's reader finds out which chunk
-            return volume.read(roi)
+        shape, shard = self.layout.shape, zyx(self.layout.shard[-3:])
+        lead = [slice(0, n) for n in shape[:-3]]
+        out = np.empty((*shape[:-3], *roi.shape), self.layout.dtype)
+        for cell, voxels in shards.touched(roi, shard):
+            box = (*lead, *voxels.slices(zyx(c * n for c, n in zip(cell, shard, strict=True))))
+            self._read(cell, box, out[(..., *voxels.slices(roi.begin))])
         return out
 
     def write(self, cover: Roi, data: Array, names: Array | None = None) -> int:
@@ -60,14 +54,15 @@ class OutputArray:
             names: by number, what is written; 0 for 0.
         """
         checksum = 0
-        volume = self.volume
-        lead = volume.shape[:-3]
+        lead = self.layout.shape[:-3]
         dtype = (data if names is None else names).dtype
-        assert dtype == volume.dtype, f"{self.name}: {dtype} is not {volume.dtype}"
+        assert dtype == self.layout.dtype, f"{self.name}: {dtype} is not {self.layout.dtype}"
         assert data.shape == (*lead, *cover.shape), f"{self.name}: {data.shape} at {cover}"
-        for cell, voxels in shards.cells(cover, zyx(self.shard[-3:]), volume.extent):
+        for cell, voxels in shards.cells(
+            cover, zyx(self.layout.shard[-3:]), zyx(self.layout.shape[-3:])
+        ):
             part = data[(..., *voxels.slices(cover.begin))]
-            content = shards.encode(part, volume.chunks, self.shard, names)
+            content = shards.encode(part, self.layout.inner, self.layout.shard, names)
             checksum = zlib.crc32(content, checksum)
             if content:
                 self.files.write(self._key(cell), content)
@@ -76,14 +71,22 @@ class OutputArray:
         return checksum
 
     def _read(self, cell: Zyx, box: tuple[slice, ...], out: Array) -> None:
-        read = functools.partial(self.files.read_ranges, self._key(cell))
+        inner, shard = self.layout.inner, self.layout.shard
         try:
-            shards.decode(read, box, out, self.volume.chunks, self.shard)
+            read = functools.partial(self.files.read_ranges, self._key(cell))
+            shards.decode(read, box, out, inner, shard)
         except FileNotFoundError:
             out[...] = 0
+        except shards.DamagedError as error:
+            begin = [*([0] * (len(shard) - 3)), *cell]
+            grid = zip(begin, shard, inner, error.cell, strict=True)
+            chunk = tuple(b * s // i + c for b, s, i, c in grid)
+            where, key = f"{self.files.url}/{self.name}", self._key(cell)
+            key = key.removeprefix(f"{self.name}/")
+            raise damage.undecodable(where, chunk, key, str(error)) from error
 
     def _key(self, cell: Zyx) -> str:
-        lead = len(self.shard) - 3
+        lead = len(self.layout.shard) - 3
         return "/".join([self.name, "c", *("0" * lead), *map(str, cell)])
 
 
@@ -127,6 +130,4 @@ def create_output(
 
 def open_output(files: Files, name: str) -> OutputArray:
     """The array `name` of a run's group, made by `create_output`."""
-    volume = open_volume(f"{files.url}/{name}")
-    assert volume.shards is not None, f"{volume.url} is not one of ours"
-    return OutputArray(files, name, volume, volume.shards)
+    return OutputArray(files, name, Layout.of(group.metadata(files, name)))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -20,9 +21,12 @@ import numpy as np
 from numcodecs import blosc
 
 from cadseg.blocks import Roi, Zyx, zyx
+from cadseg.storage import damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from cadseg.arrays import Array
 
     Ranges = Callable[[Sequence[tuple[int, int]]], Iterator[bytes]]
 
@@ -46,6 +50,36 @@ _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _EMPTY = 2**64 - 1  # index entry of an inner chunk that is all 0
 
 
+class DamagedError(Exception):
+    """An inner chunk that cannot be decoded."""
+
+    def __init__(self, cell: tuple[int, ...], reason: str) -> None:
+        """The chunk at `cell` of its shard."""
+        super().__init__(reason)
+        self.cell = cell
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shapes of an array of shards, and of their inner chunks; the type of its elements."""
+
+    shape: tuple[int, ...]
+    shard: tuple[int, ...]
+    inner: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> Layout:
+        """The layout that `array_metadata` has described."""
+        (sharding,) = metadata["codecs"]
+        return cls(
+            shape=tuple(metadata["shape"]),
+            shard=tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
+            inner=tuple(sharding["configuration"]["chunk_shape"]),
+            dtype=np.dtype(metadata["data_type"]),
+        )
+
+
 def inner_shape(shard: Zyx) -> Zyx:
     """Voxels per inner chunk: per axis the largest divisor of the shard's length up to TARGET.
 
@@ -55,10 +89,10 @@ def inner_shape(shard: Zyx) -> Zyx:
 
 
 def encode(
-    data: np.ndarray[Any, Any],
+    data: Array,
     inner: Sequence[int],
     shard: Sequence[int],
-    names: np.ndarray[Any, Any] | None = None,
+    names: Array | None = None,
 ) -> bytes:
     """The bytes of one shard whose voxels are `data`; none where all of them are 0.
 
@@ -88,35 +122,50 @@ def encode(
 def decode(
     read: Ranges,
     box: Sequence[slice],
-    out: np.ndarray[Any, Any],
+    out: Array,
     inner: Sequence[int],
     shard: Sequence[int],
 ) -> None:
     """Put the voxels `box` of one shard into `out`.
 
     Args:
-        read: parts of the shard's bytes, by begin and length, as `Files.read_ranges`; where they
-            are damaged, whatever is first seen to be wrong is raised.
+        read: parts of the shard's bytes, by begin and length, as `Files.read_ranges`.
         box: in the shard, as many voxels per axis as `out` has.
         out: of the array's type.
         inner: shape of an inner chunk.
         shard: shape of a shard.
+
+    Raises:
+        DamagedError: an inner chunk, or the index, cannot be decoded.
+        FileNotFoundError: there is no shard.
     """
-    counts = [s // i for s, i in zip(shard, inner, strict=True)]
+    spans = [range(s.start // n, -(-s.stop // n)) for s, n in zip(box, inner, strict=True)]
+    cells = list(itertools.product(*spans))
+    cell = cells[0]
+    try:
+        places = _places(read, cells, [s // i for s, i in zip(shard, inner, strict=True)])
+        chunks = read([place for place in places if place[0] != _EMPTY])
+        for cell, place in zip(cells, places, strict=True):
+            source, target = _overlap(box, cell, inner)
+            if place[0] == _EMPTY:
+                out[target] = 0
+                continue
+            chunk = blosc.decompress(_checked(next(chunks)))
+            out[target] = np.frombuffer(chunk, out.dtype.newbyteorder("<")).reshape(inner)[source]
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # codecs raise their own
+        raise DamagedError(cell, damage.reason(error)) from error
+
+
+def _places(
+    read: Ranges, cells: Sequence[tuple[int, ...]], counts: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Begin and length of inner chunks, by the shard's index."""
     size = 16 * math.prod(counts) + 4
     (tail,) = read([(-size, size)])
     index = np.frombuffer(_checked(tail), "<u8").reshape(*counts, 2)
-    spans = [range(s.start // n, -(-s.stop // n)) for s, n in zip(box, inner, strict=True)]
-    cells = list(itertools.product(*spans))
-    places = [(int(offset), int(length)) for offset, length in (index[cell] for cell in cells)]
-    chunks = read([place for place in places if place[0] != _EMPTY])
-    for cell, place in zip(cells, places, strict=True):
-        source, target = _overlap(box, cell, inner)
-        if place[0] == _EMPTY:
-            out[target] = 0
-        else:
-            chunk = blosc.decompress(_checked(next(chunks)))
-            out[target] = np.frombuffer(chunk, out.dtype.newbyteorder("<")).reshape(inner)[source]
+    return [(int(offset), int(length)) for offset, length in (index[cell] for cell in cells)]
 
 
 def array_metadata(
@@ -199,7 +248,7 @@ def _overlap(
     return tuple(source), tuple(target)
 
 
-def _padded(part: np.ndarray[Any, Any], inner: Sequence[int]) -> np.ndarray[Any, Any]:
+def _padded(part: Array, inner: Sequence[int]) -> Array:
     if part.shape == tuple(inner):
         return np.ascontiguousarray(part)
     whole = np.zeros(inner, part.dtype)
@@ -207,7 +256,7 @@ def _padded(part: np.ndarray[Any, Any], inner: Sequence[int]) -> np.ndarray[Any,
     return whole
 
 
-def _compress(chunk: np.ndarray[Any, Any]) -> bytes:
+def _compress(chunk: Array) -> bytes:
     little = chunk.astype(chunk.dtype.newbyteorder("<"), copy=False)
     assert little.nbytes == math.prod(chunk.shape) * chunk.itemsize
     codec = CODECS.get(chunk.itemsize, CODEC)

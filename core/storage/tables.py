@@ -7,18 +7,19 @@ the writer's, and writers sort, so that equal tables are equal files.
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from cadseg.arrays import Array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cadseg.storage.files import Files
 
-Table = dict[str, np.ndarray[Any, Any]]
+Table = dict[str, Array]
 
 ENCODING = "DELTA_BINARY_PACKED"
 """Of all columns, which are integers: with it, writing takes half the time (61 and 28 ms for the
@@ -26,7 +27,7 @@ tables of 240 thousand edges, 2.3 and 2.8 MB), reading, too. Byte streams are sm
 duckdb does not read them."""
 
 
-def write(files: Files, name: str, table: Mapping[str, np.ndarray[Any, Any]]) -> None:
+def write(files: Files, name: str, table: Mapping[str, Array]) -> None:
     """Write `table` to the object `name`."""
     arrow = pa.table({column: pa.array(values) for column, values in table.items()})
     sink = pa.BufferOutputStream()

@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 
     from zarr.abc.store import Store
 
+    from cadseg.arrays import Array
     from cadseg.storage.ome import Geometry, Size
-
-Array = np.ndarray[Any, Any]
 
 ACCEPTED = "a Zarr array or an OME-Zarr image, in a folder or at a URL"
 SAMPLES = 16  # boxes that a fingerprint reads

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from cadseg.arrays import Array
+
 CLIP = 3  # displacements are clipped at this many standard deviations
 
 
@@ -133,7 +135,7 @@ class Transform:
         field: displacement field [2, Y, X] float32; None for no elastic deformation.
     """
 
-    matrix: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    matrix: Array
     field: Tensor | None
 
     def sources(self, targets_2YX: Tensor) -> Tensor:
@@ -156,7 +158,7 @@ def draw_transform(rng: np.random.Generator, width: int, config: AugmentConfig) 
     )
 
 
-def rotation(angle: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def rotation(angle: float) -> Array:
     """The matrix of a rotation by `angle` radians, [2, 2]."""
     sin, cos = math.sin(angle), math.cos(angle)
     return np.array([[cos, -sin], [sin, cos]])

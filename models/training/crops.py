@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from cadseg.arrays import Array
     from cadseg.storage.addresses import Voxels
-
-Array = np.ndarray[Any, Any]
 
 SLAB = 32  # sections read at once: 8 bytes per voxel while ids are renumbered
 DRAWS = 100  # attempts to find a crop with a labelled voxel

@@ -35,6 +35,8 @@ from cadseg.config import Fraction, NonNegative, NonNegativeFloat, Positive, Pos
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cadseg.arrays import Integers
+
 FADE = 4  # a fold's displacement decays to 1 / e over this many times its size
 BOW = 8  # a fold's band deviates from a straight line by at most width / BOW
 
@@ -133,7 +135,7 @@ class Defects:
         missing: whether the section is black, or else grey.
     """
 
-    shifts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    shifts: Integers
     folds: dict[int, Fold]
     dark: dict[int, float]
     blurred: dict[int, float]

@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 
 from cadseg import config as configs
+from cadseg.arrays import Array, Bytes
 from cadseg.config import Config, Fraction, Strict
 from cadseg.evaluation import in_memory
 from cadseg.evaluation.curve import Point, best
@@ -35,8 +35,8 @@ from cadseg.models.whole_volume import OF_KIND
 if TYPE_CHECKING:
     from cadseg.models.network import Network, Precision
 
-HeldOut = tuple[NDArray[np.uint8], NDArray[Any]]
-Predict = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+HeldOut = tuple[Bytes, Array]
+Predict = Callable[[Bytes], Bytes]
 
 
 class ValidationConfig(Strict):
@@ -90,7 +90,7 @@ class Validator:
     def __call__(self, network: Network) -> Validation:
         """Scores of a network, computed on its device."""
 
-        def predict(raw_ZYX: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        def predict(raw_ZYX: Bytes) -> Bytes:
             return OF_KIND[network.kind](network, raw_ZYX, precision=self._precision)
 
         return validated(predict, self._held_out, self._segmentation, self._thresholds)
@@ -122,7 +122,7 @@ def validated(
     return Validation(tuple(points), fmean(errors))
 
 
-def loss(affinities_3ZYX: NDArray[np.uint8], labels_ZYX: NDArray[Any]) -> float:
+def loss(affinities_3ZYX: Bytes, labels_ZYX: Array) -> float:
     """The student's loss from labels, averaged over all section pairs.
 
     Pairs are computed one by one, which bounds the memory. The affinities of the first section,

@@ -92,7 +92,7 @@ def run_steps(
         elif todo:
             _run_apart(
                 _config(store.files, todo, found, execution),
-                store.files.local("logs/scheduler.log"),
+                store.files.local("logs/server.log"),
                 watch,
                 stop,
             )

@@ -1,6 +1,6 @@
 """The server: the process of a run that holds daisy, and hands its blocks to workers.
 
-Still daisy's job is to be a queue of blocks: it knows which blocks of which steps there are, hands
+daisy is the queue of blocks: it knows which blocks of which steps there are, hands
 out one as soon as the blocks upstream that it reads are done, and hands out again one that failed
 or whose worker died. All else is ours. What is done is said by our records: daisy is told so when
 it starts, and is not believed at the end. Attempts are counted by our notes, stuck blocks are ended

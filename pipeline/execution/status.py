@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from cadseg.pipeline.execution.notes import Failure, alive, failure, notes
 from cadseg.pipeline.execution.records import records
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
@@ -32,6 +33,7 @@ class StepStatus:
         voxels_per_second: of one process, from the records; 0 where there is none.
         seconds_left: at this speed, for as many processes as there are now, or one; None where
             there is no record to tell.
+        counts: what the blocks that are done have counted, added up.
         failures: the last few failed blocks, latest first.
     """
 
@@ -44,6 +46,7 @@ class StepStatus:
     running: int
     voxels_per_second: float
     seconds_left: float | None
+    counts: Mapping[str, int]
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -60,6 +63,9 @@ def _status(store: Store, step: Step) -> StepStatus:
     running = len(noted) - len(tried)
     voxels = sum(record["voxels"] for record in done.values())
     seconds = sum(record["seconds"] for record in done.values())
+    counts: Counter[str] = Counter()
+    for record in done.values():
+        counts.update(record["counts"])
     todo = sum(
         store.grid.block(step.level, cell).write.size
         for cell in store.grid.cells(step.level)
@@ -76,5 +82,6 @@ def _status(store: Store, step: Step) -> StepStatus:
         running=running,
         voxels_per_second=voxels / seconds if seconds else 0.0,
         seconds_left=todo * seconds / voxels / max(1, running) if voxels else None,
+        counts=counts,
         failures=[failure(store.files, cell, tried[cell]) for cell in latest[:SHOWN]],
     )

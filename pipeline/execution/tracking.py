@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from cadseg.arrays import Bytes
     from cadseg.storage.files import Files
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
-
-Mask = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def base_of(files: Files, given: Path | None) -> Path:
@@ -31,7 +30,7 @@ def base_of(files: Files, given: Path | None) -> Path:
     return given.absolute() / f"cadseg-{zlib.crc32(files.url.encode()):08x}"
 
 
-def mask_of(grid: Grid, step: Step, cells: Iterable[Zyx]) -> Mask:
+def mask_of(grid: Grid, step: Step, cells: Iterable[Zyx]) -> Bytes:
     """An array with one element per block of `step`, 1 at `cells`."""
     begin, end = grid.span(step.level)
     mask = np.zeros(zyx(e - b for b, e in zip(begin, end, strict=True)), np.uint8)
@@ -40,7 +39,7 @@ def mask_of(grid: Grid, step: Step, cells: Iterable[Zyx]) -> Mask:
     return mask
 
 
-def folder_of(base: Path, store: Store, step: Step, done: Mask) -> Path:
+def folder_of(base: Path, store: Store, step: Step, done: Bytes) -> Path:
     """Daisy's folder for `step`; emptied where it says of blocks that they are done which are not.
 
     daisy itself keeps track of rois only: the identity of the stage is in the folder's name.

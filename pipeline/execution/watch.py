@@ -155,7 +155,7 @@ def follow(server: subprocess.Popen[bytes], watch: Watch, stop: Sequence[int], l
         raise Interrupted
     if code:
         last = (log.read_text("utf-8", "replace").splitlines() or ["no output"])[-1]
-        raise StageError(f"the scheduler of the blocks ended with code {code} ({last}); see {log}")
+        raise StageError(f"the server of the blocks ended with code {code} ({last}); see {log}")
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

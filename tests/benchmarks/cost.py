@@ -33,8 +33,8 @@ from cadseg.models.whole_volume import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cadseg.arrays import Bytes
     from cadseg.models.network import Precision
-    from cadseg.models.predict import Uint8
 
 LONG_ENOUGH = 10
 """Runs are repeated until they took so many seconds together; the fastest counts."""
@@ -95,7 +95,7 @@ def arguments() -> argparse.Namespace:
 
 
 def cost(
-    predict: Callable[[Uint8], Uint8], shape: tuple[int, int, int], device: torch.device
+    predict: Callable[[Bytes], Bytes], shape: tuple[int, int, int], device: torch.device
 ) -> tuple[int, float]:
     """Multiplications of one run, and seconds of the fastest.
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import importlib
 import itertools
-import resource
 import shutil
 import statistics
 import subprocess
@@ -34,7 +33,7 @@ import zarr
 from cadseg.blocks import Roi, zyx
 from cadseg.fragments import climb, heights
 from cadseg.pipeline.execution.progress import Progress
-from cadseg.pipeline.run import How, segment
+from cadseg.pipeline.run import Execution, segment
 from cadseg.storage import outputs
 from cadseg.storage.files import LocalFiles
 
@@ -268,8 +267,8 @@ def _run(folder: Path, who: str, way: Any) -> None:
 
 def _segment(affinities: Path, out: Path) -> None:
     sets = ["volume.voxel_size=[30,6,6]", "block_shape=[16,512,512]"]
-    how = How(serial=True, progress=Progress(quiet=True))
-    segment(str(affinities), how, out=out, config="ssem", overrides=sets)
+    execution = Execution(serial=True, progress=Progress(quiet=True))
+    segment(str(affinities), execution, out=out, config="ssem", overrides=sets)
 
 
 def peak(folder: Path, who: str) -> int:
@@ -288,12 +287,18 @@ def named(folder: str, who: str) -> None:
     numbers = np.repeat(np.arange(block.size // 512, dtype=np.uint32), 512).reshape(block.shape)
     names = np.arange(numbers.size // 512, dtype=np.uint64) + np.uint64(10**12)
     array = libraries()[who](Path(folder, who, "a"), made)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak()
     if who == "ours":
         made.write(block, numbers, names)
     else:
         array.write(block, names[numbers])
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+    print(_peak() - before)
+
+
+def _peak() -> int:
+    """Peak memory of this process in bytes; ``ru_maxrss`` would begin with its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def _nothing(read: Callable[[Roi], object], box: Roi) -> None:

@@ -38,19 +38,19 @@ class Victims:
         self.process = process
 
     def children(self, *, below: bool = True) -> list[psutil.Process]:
-        """The scheduler, and those `below` it, which it has started."""
+        """The server, and those `below` it, which it has started."""
         with contextlib.suppress(psutil.NoSuchProcess):
             return psutil.Process(self.process.pid).children(recursive=below)
         return []
 
     def worker(self, chance: random.Random) -> None:
         """Kill one worker."""
-        scheduler = self.children(below=False)
-        workers = [one for one in self.children() if one not in scheduler]
+        server = self.children(below=False)
+        workers = [one for one in self.children() if one not in server]
         if workers:
             end(chance.choice(workers))
 
-    def scheduler(self, chance: random.Random) -> None:
+    def server(self, chance: random.Random) -> None:
         """Kill the process that hands out blocks."""
         for one in self.children(below=False):
             end(one)
@@ -94,7 +94,7 @@ def disturbed(command: Command, out: Path, total: int, seed: int) -> dict[str, i
     chance = random.Random(seed)
     moments = sorted(chance.sample(range(total), KILLS))
     # the first and every third kill end the run; workers die while it goes on
-    ways = ["everyone", "worker", "worker", "command", "worker", "scheduler"]
+    ways = ["everyone", "worker", "worker", "command", "worker", "server"]
     killed = dict.fromkeys(ways, 0)
     process = real.start(*command)
     for number, moment in enumerate(moments):

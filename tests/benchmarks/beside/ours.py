@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cadseg.pipeline.run import residue
+from cadseg.pipeline.execution.status import status
+from cadseg.pipeline.stages import steps_of
+from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,8 +71,9 @@ class Run:
     @property
     def top(self) -> tuple[float, float]:
         """Shares of the top level of agglomeration: of all merges, and of all blocks' seconds."""
-        levels = residue(self.out)
-        merges = [level["merges"] for level in levels]
+        store = Store.open(self.out)
+        levels = status(store, [step for step in steps_of(store) if step.stage == "agglomerate"])
+        merges = [level.counts["merges"] for level in levels]
         seconds = self.by_step
         top = seconds[f"agglomerate-{len(levels) - 1}"]
         return merges[-1] / sum(merges), top / sum(seconds.values())

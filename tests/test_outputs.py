@@ -1,0 +1,132 @@
+"""A run's arrays: writing then reading is exact, whole blocks alone are written, damage is seen."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_arrays import grey, whole
+
+from cadseg.blocks import Grid, Roi, zyx
+from cadseg.errors import OutputError, VolumeError
+from cadseg.storage import group, outputs
+from cadseg.storage.files import LocalFiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+lengths = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+
+
+@settings(max_examples=30, deadline=None)
+@given(shape=lengths, block=lengths, channels=st.sampled_from([(), (3,)]), seed=st.integers(0, 9))
+def test_there_and_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    shape: tuple[int, int, int],
+    block: tuple[int, int, int],
+    channels: tuple[int, ...],
+    seed: int,
+) -> None:
+    """What blocks write, in any order, is what is read, by us and by zarr; one file per block."""
+    out = tmp_path_factory.mktemp("out")
+    grid = Grid(shape, Roi((0, 0, 0), shape), block)
+    rng = np.random.default_rng(seed)
+    data = rng.integers(0, 3, (*channels, *shape)).astype("uint64") * 2**40
+    files = LocalFiles(out)
+    made = outputs.create_output(
+        files, "a", lead=channels, shape=shape, dtype="uint64", shard=block
+    )
+    for index in rng.permutation(grid.count(0)):
+        cover = grid.block(0, list(grid.cells(0))[index]).cover
+        outputs.open_output(files, "a").write(cover, data[(..., *cover.slices())])
+    assert (made.read(whole(data)) == data).all()
+    assert (zarr.open_array(out / "a")[:] == data).all()
+    files = [p for p in (out / "a" / "c").rglob("*") if p.is_file()] if data.any() else []
+    assert len(files) <= grid.count(0)
+
+
+def test_a_write_replaces_one_file_and_reads_none(tmp_path: Path) -> None:
+    """A shard is written over a broken one, also at the border; all 0 removes the file."""
+    made = outputs.create_output(
+        LocalFiles(tmp_path / "o"), "a", shape=(9, 20, 20), dtype="u1", shard=(8, 16, 16)
+    )
+    covers = [
+        Roi(zyx(b), zyx(np.minimum(np.add(b, (8, 16, 16)), (9, 20, 20))))
+        for b in itertools.product((0, 8), (0, 16), (0, 16))
+    ]
+    data = grey(9, 20, 20)
+    for cover in covers:
+        made.write(cover, data[cover.slices()])
+    files = sorted(p for p in (tmp_path / "o" / "a" / "c").rglob("*") if p.is_file())
+    assert len(files) == len(covers)
+    for path in files:
+        path.write_bytes(b"broken")
+    before = {path: path.stat().st_ino for path in files}
+    for cover in covers:
+        made.write(cover, data[cover.slices()])
+    assert (made.read(whole(data)) == data).all()
+    assert all(path.stat().st_ino != inode for path, inode in before.items())
+    made.write(covers[-1], np.zeros(covers[-1].shape, np.uint8))
+    assert not files[-1].exists()
+    assert (made.read(covers[-1]) == 0).all()
+
+
+def made_in(folder: Path, shape: tuple[int, int, int]) -> outputs.OutputArray:
+    """An array of bytes in shards of 8 x 16 x 16 voxels."""
+    return outputs.create_output(
+        LocalFiles(folder), "a", shape=shape, dtype="uint8", shard=(8, 16, 16)
+    )
+
+
+def test_only_whole_blocks_are_written(tmp_path: Path) -> None:
+    """A box that cuts a shard, or data of another type or shape, is refused."""
+    made = made_in(tmp_path, (8, 32, 32))
+    box = Roi((0, 0, 0), (8, 16, 16))
+    with pytest.raises(AssertionError, match="cuts shards"):
+        made.write(Roi((0, 0, 0), (8, 16, 8)), grey(8, 16, 8))
+    with pytest.raises(AssertionError, match="is not uint8"):
+        made.write(box, grey(8, 16, 16, dtype="u8"))
+    with pytest.raises(AssertionError, match=r"\(8, 16, 8\)"):
+        made.write(box, grey(8, 16, 8))
+
+
+def test_a_flipped_bit_of_an_output_is_seen(tmp_path: Path) -> None:
+    """A single damaged byte in an output's file makes reading fail, and names the file."""
+    made = made_in(tmp_path, (8, 16, 16))
+    made.write(Roi((0, 0, 0), (8, 16, 16)), grey(8, 16, 16))
+    path = tmp_path / "a" / "c" / "0" / "0" / "0"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(VolumeError, match="in file c/0/0/0 cannot be decoded"):
+        made.read(Roi((0, 0, 0), (8, 16, 16)))
+
+
+def test_making_an_output_again_keeps_it(tmp_path: Path) -> None:
+    """An array that is there is kept; one of another layout, or a foreign folder, is refused."""
+    box = Roi((0, 0, 0), (8, 16, 16))
+
+    def make(out: str, dtype: str = "uint8") -> outputs.OutputArray:
+        return outputs.create_output(
+            LocalFiles(tmp_path / out), "s/0", shape=box.shape, dtype=dtype, shard=box.shape
+        )
+
+    make("o").write(box, grey(8, 16, 16))
+    assert (make("o").read(box) == grey(8, 16, 16)).all()
+    with pytest.raises(OutputError, match="another shape, type or block shape"):
+        make("o", "uint64")
+    LocalFiles(tmp_path / "o").remove("s/0")
+    assert (make("o", "uint64").read(box) == 0).all()
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.tex").write_text("x")
+    with pytest.raises(OutputError, match="was not written by cadseg"):
+        make("foreign")
+    assert not group.is_ours(LocalFiles(tmp_path / "foreign"))
+    assert group.is_ours(LocalFiles(tmp_path / "o"))
+    assert os.listdir(tmp_path / "foreign") == ["thesis.tex"]
