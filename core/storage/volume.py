@@ -68,12 +68,6 @@ class Volume:
         return tuple(self._array.chunks[self._dropped :])
 
     @property
-    def shards(self) -> tuple[int, ...] | None:
-        """Shape of what is stored in one piece, where that is more than a chunk."""
-        whole = self._array.shards
-        return None if whole is None else tuple(whole[self._dropped :])
-
-    @property
     def dtype(self) -> np.dtype[Any]:
         """Type of what `read` returns."""
         return np.dtype(self._array.dtype).newbyteorder("=")

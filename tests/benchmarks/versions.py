@@ -4,7 +4,7 @@
 
 OTHER_CADSEG is the command of the other version, in its own environment. Printed are seconds of the
 blocks per kind of step, of the whole command on the clock, and of all its processes' cores: the
-least of the runs of each version, and ours to the other's, run by run: the median, and the extremes.
+least of the runs of each version; and ours to the other, run by run: the median and the extremes.
 """
 
 from __future__ import annotations
