@@ -25,9 +25,19 @@ Folder F of the repository is imported as cadseg.F; core/ is cadseg itself. Impo
 How the method works is in docs/how-it-works.md, how to add to it in docs/extending.md.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+__version__: str
 
-try:
-    __version__ = version("cadseg")
-except PackageNotFoundError:  # a source tree on the path, without an install
-    __version__ = "0+unknown"
+
+def __getattr__(name: str) -> str:
+    """The version, once it is asked for: looking it up takes longer than starting Python.
+
+    A run starts a dozen light processes that import this package and no version.
+    """
+    if name != "__version__":
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("cadseg")
+    except PackageNotFoundError:  # a source tree on the path, without an install
+        return "0+unknown"
