@@ -61,7 +61,7 @@ def listed(tree: Merges) -> list[tuple[int, ...]]:
     return list(zip(*(c.tolist() for c in columns), strict=True))
 
 
-@pytest.mark.parametrize("scoring", ["mean", "median"])
+@pytest.mark.parametrize("scoring", METHODS)
 @FEW
 @given(found=graphs(), floor=st.sampled_from([0.0, 0.2, 0.5, 0.9]))
 def test_without_frozen_it_is_the_greedy_one(scoring: str, found: Contacts, floor: float) -> None:
@@ -71,7 +71,7 @@ def test_without_frozen_it_is_the_greedy_one(scoring: str, found: Contacts, floo
     assert left.u.size == 0
 
 
-@pytest.mark.parametrize("scoring", ["mean", "median"])
+@pytest.mark.parametrize("scoring", METHODS)
 @FEW
 @given(found=graphs(), data=st.data())
 def test_merging_in_two_rounds_is_merging_in_one(
@@ -89,7 +89,7 @@ def test_merging_in_two_rounds_is_merging_in_one(
     assert rest.u.size == 0
 
 
-@pytest.mark.parametrize("scoring", ["mean", "median"])
+@pytest.mark.parametrize("scoring", METHODS)
 @FEW
 @given(found=graphs(), seed=st.integers(0, 10**6), floor=st.sampled_from([0.0, 0.4]))
 def test_two_blocks_and_one_above_make_one_tree(
@@ -165,7 +165,7 @@ def test_the_median_is_the_upper_one() -> None:
     assert (*tree[-1][:2], *tree[-1][-2:]) == (9, 1, 20, 1)
 
 
-@pytest.mark.parametrize("scoring", ["mean", "median"])
+@pytest.mark.parametrize("scoring", METHODS)
 @pytest.mark.parametrize("hubs", [1, 3])
 def test_hubs_with_hundreds_of_neighbours_merge_exactly(scoring: str, hubs: int) -> None:
     """Fragments that touch all others, many alike, end in the literal tree, in one round or two."""

@@ -40,9 +40,7 @@ def same(one: Graph, other: Graph) -> bool:
 
 
 @FEW
-@given(
-    parts=st.lists(contacts(), min_size=1, max_size=4), scoring=st.sampled_from(["mean", "median"])
-)
+@given(parts=st.lists(contacts(), min_size=1, max_size=4), scoring=st.sampled_from(sorted(METHODS)))
 def test_parts_of_an_edge_join_to_one(parts: list[Any], scoring: str) -> None:
     """Sums and counts add, the larger maximum counts once, and rows are sorted and unique."""
     expected: dict[tuple[int, int], tuple[int, int, int]] = {}

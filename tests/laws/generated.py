@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from in_memory import MemoryStore
 from scipy import ndimage
 
+from cadseg.agglomeration.scoring import METHODS
 from cadseg.blocks import Roi, Zyx
 
 Array = np.ndarray[Any, Any]
@@ -119,7 +120,7 @@ def cases(draw: st.DrawFn, largest: Zyx = (4, 12, 14)) -> Case:
         levels=draw(st.sampled_from([1, 2, 3, 5, 30])),
         grain=draw(st.integers(1, 4)),
         smooth=draw(st.sampled_from([0.0, 1.0])),
-        scoring=draw(st.sampled_from(["mean", "median"])),
+        scoring=draw(st.sampled_from(sorted(METHODS))),
         roi=draw(st.none() | rois(shape)),
         masked=draw(st.booleans()),
         dimensions=draw(st.sampled_from([2, 3])),

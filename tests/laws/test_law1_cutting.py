@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_memory import MemoryStore
 
+from cadseg.agglomeration.scoring import METHODS
 from cadseg.blocks import Roi, Zyx
 
 Array = np.ndarray[Any, Any]
@@ -87,7 +88,7 @@ def test_cutting_changes_nothing(cut: tuple[Case, Zyx, int]) -> None:
     assert_same(results, case.store().run_all().results)
 
 
-@pytest.mark.parametrize("scoring", ["mean", "median"])
+@pytest.mark.parametrize("scoring", METHODS)
 def test_one_long_plateau_is_one_fragment(scoring: str) -> None:
     """A voxel whose path leads through many blocks gets the id of a top that is far away."""
     affinities = np.full((3, 2, 6, 90), 255, np.uint8)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from in_memory import MemoryStore
 
 from cadseg import config as configs
+from cadseg.agglomeration.scoring import METHODS
 
 Array = np.ndarray[Any, Any]
 
@@ -70,7 +71,7 @@ def test_every_cut_is_an_agglomeration(drawn: tuple[Case, tuple[int, int, int]])
     assert_one_tree(case.store(block_shape))
 
 
-@pytest.mark.parametrize("scoring", ["mean", "median"])
+@pytest.mark.parametrize("scoring", METHODS)
 def test_every_cut_of_a_real_tree_is_an_agglomeration(
     fib25_affinities: Array, scoring: str
 ) -> None:
@@ -86,7 +87,7 @@ def test_every_cut_of_a_real_tree_is_an_agglomeration(
     assert len(np.unique(store.arrays["fragments"])) > 150
 
 
-@pytest.mark.parametrize("scoring", ["mean", "median"])
+@pytest.mark.parametrize("scoring", METHODS)
 def test_a_higher_threshold_only_splits(fib25_affinities: Array, scoring: str) -> None:
     """Every segment lies in one segment of each lower threshold, whose name is not larger."""
     part = np.ascontiguousarray(fib25_affinities[:, :16, :80, :80])
@@ -104,7 +105,7 @@ def test_a_higher_threshold_only_splits(fib25_affinities: Array, scoring: str) -
     assert len(set(counts)) == len(counts)
 
 
-@pytest.mark.parametrize("scoring", ["mean", "median"])
+@pytest.mark.parametrize("scoring", METHODS)
 def test_the_floor_only_ends_the_tree(fib25_affinities: Array, scoring: str) -> None:
     """With a higher floor the tree is the lower one's, without the merges below it."""
     part = np.ascontiguousarray(fib25_affinities[:, :8, :70, :70])

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_memory import MemoryStore
 
+from cadseg.agglomeration.scoring import METHODS
+
 Array = np.ndarray[Any, Any]
 THRESHOLD = "segment.threshold=0.8"
 
@@ -72,7 +74,7 @@ def test_large_segments_stay_apart(fib25_affinities: Array, engine: str) -> None
 
 
 @pytest.mark.parametrize("block_shape", [(4, 60, 60), (2, 33, 17)])
-@pytest.mark.parametrize("scoring", ["mean", "median"])
+@pytest.mark.parametrize("scoring", METHODS)
 def test_a_real_tree_too(fib25_affinities: Array, scoring: str, block_shape: Any) -> None:
     """The same on a student's affinities."""
     part = np.ascontiguousarray(fib25_affinities[:, 8:12, :60, :60])

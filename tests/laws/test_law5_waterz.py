@@ -17,7 +17,7 @@ from in_memory import MemoryStore, whole_edges
 
 from cadseg.agglomeration.agglomerate import agglomerate
 from cadseg.agglomeration.merge_tree import cut
-from cadseg.agglomeration.scoring import Scoring
+from cadseg.agglomeration.scoring import METHODS, Scoring
 from cadseg.evaluation import metrics
 from cadseg.renaming import Renaming
 
@@ -164,7 +164,7 @@ def test_with_ties_the_median_is_like_waterz(part: Array, ids: Array, lowest: in
     assert np.mean([apart(their, mean) for their in theirs]) > max(between) + 0.02
 
 
-@pytest.mark.parametrize("scoring", ["mean", "median"])
+@pytest.mark.parametrize("scoring", METHODS)
 def test_with_ties_the_tree_is_the_literal_one(part: Array, ids: Array, scoring: str) -> None:
     """Best score first, then the smallest key: row for row what the slow method merges."""
     few = part // 32 * 32  # eight levels

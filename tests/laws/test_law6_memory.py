@@ -15,6 +15,7 @@ from in_memory import MemoryStore
 from scipy import ndimage
 
 from cadseg.agglomeration.agglomerate import PER_ROW, scratch_for
+from cadseg.agglomeration.scoring import METHODS
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.pipeline.layout import create_arrays
 from cadseg.pipeline.plan import IDLE, plan
@@ -119,7 +120,7 @@ def test_memory_knows_the_block_not_the_volume(tmp_path: Path) -> None:
     assert max(excess.values()) < 0, excess
 
 
-@pytest.mark.parametrize("scoring", ["mean", "median"])
+@pytest.mark.parametrize("scoring", METHODS)
 def test_where_a_graph_lies_changes_nothing(scoring: str) -> None:
     """With no memory at all for the graph, every table is the same."""
     changes = (f"agglomerate.scoring={scoring}", "fragments.sigma=0.5")

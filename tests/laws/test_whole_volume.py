@@ -10,6 +10,7 @@ import pytest
 import waterz
 from in_memory import MemoryStore
 
+from cadseg.agglomeration.scoring import METHODS
 from cadseg.evaluation import metrics
 from cadseg.models import weights
 from cadseg.models.predict import Predictor
@@ -45,7 +46,7 @@ def store(affinities: Array, block_shape: Zyx, scoring: str) -> MemoryStore:
     return MemoryStore(affinities, block_shape=block_shape, overrides=overrides).run_all()
 
 
-@pytest.fixture(scope="module", params=["mean", "median"])
+@pytest.fixture(scope="module", params=METHODS)
 def whole(request: pytest.FixtureRequest, affinities: Array) -> tuple[str, MemoryStore]:
     """The scoring, and the volume in one block."""
     return request.param, store(affinities, (40, 1024, 1024), request.param)
