@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 
@@ -35,6 +35,24 @@ ANISOTROPIC = 2.0
 """Sections thicker than this many voxel widths are segmented with the config for ssEM."""
 
 
+class Request(TypedDict, total=False):
+    """What a user asks for beside the volume; what is left out is None, empty or False.
+
+    Attributes:
+        out: where the run lies; None for a sibling of the volume.
+        config: itself, its name or file; None for the one that fits the voxels' shape.
+        overrides: ``key=value`` changes to it.
+        until: the last stage to run; None for all.
+        restart: redo stages whose inputs changed, and all below them.
+    """
+
+    out: str | Path | None
+    config: str | Config | None
+    overrides: Sequence[str]
+    until: str | None
+    restart: bool
+
+
 @dataclass(frozen=True)
 class PreparedRun:
     """A run that may start.
@@ -55,44 +73,32 @@ class PreparedRun:
         return self.store.files.url
 
 
-def prepare(
-    url: str,
-    *,
-    source: Source = "raw",
-    out: str | Path | None = None,
-    config: str | Config | None = None,
-    overrides: Sequence[str] = (),
-    until: str | None = None,
-    restart: bool = False,
-) -> PreparedRun:
+def prepare(url: str, *, source: Source = "raw", **request: Unpack[Request]) -> PreparedRun:
     """The run that segments the volume at `url`, once all that can be checked is checked.
 
     Args:
         url: of raw grey values, or of affinities.
         source: which of the two.
-        out: where the run lies; None for a sibling of the volume.
-        config: itself, its name or file; None for the one that fits the voxels' shape.
-        overrides: ``key=value`` changes to it.
-        until: the last stage to run; None for all.
-        restart: redo stages whose inputs changed, and all below them.
+        request: how, where to and how far.
 
     Raises:
         CadsegError: whatever a user can repair.
     """
     array = volume.open_volume(url)
-    chosen = _config(array, config, overrides)
+    chosen = _config(array, request.get("config"), request.get("overrides", ()))
     manifest = _manifest(array, url, source, chosen)
-    files = open_files(out or default_out(url))
+    files = open_files(request.get("out") or default_out(url))
     files.room()
     group.check_free(files)
     store = Store(files, manifest)
+    until = request.get("until")
     if until is not None and until not in (stage.name for stage in stages_of(store)):
         names = ", ".join(stage.name for stage in stages_of(store))
         raise ConfigError(f"--until {until}: there is no such stage; accepted are {names}")
     tree = chosen.model_dump(mode="json")
     stages = identities(stages_of(store), tree, _extra(array, store))
     store = Store(files, manifest.model_copy(update={"stages": stages}))
-    return PreparedRun(store, redone(store, restart=restart), until)
+    return PreparedRun(store, redone(store, restart=request.get("restart", False)), until)
 
 
 def recut(

@@ -10,7 +10,7 @@ a failed or stopped run raises, and says so, only after it has kept all it had.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from cadseg.errors import OutputError, StageError
 from cadseg.pipeline.execution.driver import Execution as Execution
@@ -19,7 +19,7 @@ from cadseg.pipeline.execution.lock import lock
 from cadseg.pipeline.execution.outcome import check
 from cadseg.pipeline.execution.records import records
 from cadseg.pipeline.layout import clear, create_arrays, make_group
-from cadseg.pipeline.prepare import PreparedRun, prepare, recut
+from cadseg.pipeline.prepare import PreparedRun, Request, prepare, recut
 from cadseg.pipeline.stages import steps_of
 from cadseg.storage import group
 from cadseg.workers import manifest as manifests
@@ -68,14 +68,14 @@ def execute(prepared: PreparedRun, execution: Execution | None = None) -> Report
     return _report(prepared)
 
 
-def predict(url: str, execution: Execution | None = None, **request: object) -> Report:
-    """Segment a volume of grey values; `request` as in `prepare`."""
-    return execute(prepare(url, source="raw", **request), execution)  # type: ignore[arg-type]
+def predict(url: str, execution: Execution | None = None, **request: Unpack[Request]) -> Report:
+    """Segment a volume of grey values."""
+    return execute(prepare(url, source="raw", **request), execution)
 
 
-def segment(url: str, execution: Execution | None = None, **request: object) -> Report:
-    """Segment a volume of affinities; `request` as in `prepare`."""
-    return execute(prepare(url, source="affinities", **request), execution)  # type: ignore[arg-type]
+def segment(url: str, execution: Execution | None = None, **request: Unpack[Request]) -> Report:
+    """Segment a volume of affinities."""
+    return execute(prepare(url, source="affinities", **request), execution)
 
 
 def relabel(

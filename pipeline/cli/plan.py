@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from cadseg.pipeline.execution.driver import Execution
     from cadseg.pipeline.plan import Plan
+    from cadseg.pipeline.prepare import Request
 
 
 @click.command("plan")
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @request_options(raw=True)
 @execution_options
 def command(
-    volume: str, affinities: bool, request: dict[str, Any], execution: Callable[[], Execution]
+    volume: str, affinities: bool, request: Request, execution: Callable[[], Execution]
 ) -> None:
     """Show what segmenting VOLUME would take: blocks, memory, disk. Writes nothing."""
     from cadseg.pipeline.plan import plan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cadseg.pipeline.execution.driver import Execution
+    from cadseg.pipeline.prepare import Request
     from cadseg.workers.manifest import Source
 
 
@@ -19,14 +20,12 @@ if TYPE_CHECKING:
 @click.argument("volume")
 @request_options(raw=True)
 @execution_options
-def command(volume: str, request: dict[str, Any], execution: Callable[[], Execution]) -> None:
+def command(volume: str, request: Request, execution: Callable[[], Execution]) -> None:
     """Segment VOLUME, a Zarr array of grey values; run again, it goes on."""
     run(volume, "raw", request, execution)
 
 
-def run(
-    volume: str, source: Source, request: dict[str, Any], execution: Callable[[], Execution]
-) -> None:
+def run(volume: str, source: Source, request: Request, execution: Callable[[], Execution]) -> None:
     """Segment a volume and say where the result is."""
     from cadseg.pipeline.layout import leavings
     from cadseg.pipeline.prepare import prepare

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cadseg.pipeline.execution.driver import Execution
+    from cadseg.pipeline.prepare import Request
 
 
 @click.command("segment")
 @click.argument("affinities")
 @request_options(raw=False)
 @execution_options
-def command(affinities: str, request: dict[str, Any], execution: Callable[[], Execution]) -> None:
+def command(affinities: str, request: Request, execution: Callable[[], Execution]) -> None:
     """Segment AFFINITIES, a Zarr array [3, z, y, x], uint8, or float in 0..1."""
     predict.run(affinities, "affinities", request, execution)
