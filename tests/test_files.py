@@ -101,6 +101,17 @@ def test_a_range_is_a_slice(files: Files, data: bytes, spans: list[tuple[int, in
     assert found == [data[b : b + n] for b, (_, n) in zip(begins, spans, strict=True)]
 
 
+def test_a_folder_is_no_object(files: Files) -> None:
+    """A folder cannot be read, and an object has nothing in it."""
+    files.write("a/b", b"data")
+    for name in ("a", "a/b/c"):
+        with pytest.raises(FileNotFoundError):
+            files.read(name)
+    with pytest.raises(FileNotFoundError):
+        list(files.read_ranges("a/b/c", [(0, 1)]))
+    assert list(files.list("a/b")) == []
+
+
 def test_a_list_is_what_lies_in_the_folder(files: Files) -> None:
     """Objects and folders directly in a folder are listed, each once, without their paths."""
     for name in ("a", "b/c", "b/d/e", "b/d/f", "bb/c", "b/.hidden"):

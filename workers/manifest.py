@@ -95,7 +95,7 @@ def read(files: Files) -> Manifest | None:
     """
     try:
         text = files.read(NAME)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return None
     try:
         return Manifest.model_validate_json(text)

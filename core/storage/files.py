@@ -97,12 +97,13 @@ class LocalFiles:
 
     def read(self, name: str) -> bytes:
         """All bytes of an object."""
-        with open(self._path(name), "rb", buffering=0) as file:
+        with _as_objects(), open(self._path(name), "rb", buffering=0) as file:
             return file.readall()
 
     def read_ranges(self, name: str, spans: Iterable[Span]) -> Iterator[bytes]:
         """Parts of an object; one that begins before the object begins with it."""
-        file = os.open(self._path(name), os.O_RDONLY)
+        with _as_objects():
+            file = os.open(self._path(name), os.O_RDONLY)
         try:
             for begin, length in spans:
                 if begin < 0:
@@ -147,7 +148,7 @@ class LocalFiles:
         """Names directly in `folder`; what a writer that was killed has left is none."""
         try:
             names = os.listdir(self._path(folder))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         return [name for name in names if not (name[0] == "." and name.endswith(".part"))]
 
@@ -211,6 +212,15 @@ def write_whole(path: str | Path, data: Data) -> None:
     """Put a file at `path`, whose folder is there, whole: by renaming a temporary one."""
     with _beside(path, data) as temporary:
         os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _as_objects() -> Iterator[None]:
+    """A folder is no object, and nothing lies in an object."""
+    try:
+        yield
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise FileNotFoundError(error.errno, error.strerror, error.filename) from None
 
 
 @contextlib.contextmanager
