@@ -52,7 +52,7 @@ def results(out: Path) -> dict[str, Array]:
     found = {"merges": rows[np.lexsort(rows.T[::-1])]}
     for name in ("fragments", "segmentation/0", "segmentation/1"):
         array = outputs.open_output(files, name)
-        found[name] = array.read(Roi((0, 0, 0), zyx(array.volume.extent)))
+        found[name] = array.read(Roi((0, 0, 0), zyx(array.layout.shape[-3:])))
     return found
 
 
