@@ -149,7 +149,7 @@ def from_tree(tree: Mapping[str, Any], where: str) -> Config:
 
 def _read(name_or_file: str, names: Sequence[str]) -> dict[str, Any]:
     if name_or_file in names:
-        text = resources.files("cadseg.configs").joinpath(f"{name_or_file}.yaml").read_text("utf-8")
+        text = resources.files("cadseg.configs").joinpath(f"{name_or_file}.yaml").read_bytes()
     else:
         path = Path(name_or_file)
         if not path.is_file():
@@ -157,10 +157,10 @@ def _read(name_or_file: str, names: Sequence[str]) -> dict[str, Any]:
                 f"config {name_or_file}: no such file; accepted are a YAML file "
                 f"or one of {', '.join(names)}"
             )
-        text = path.read_text("utf-8")
+        text = path.read_bytes()
     try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        tree = yaml.safe_load(text.decode())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"config {name_or_file}: not YAML ({problem})") from None
     if not isinstance(tree, dict):
@@ -212,4 +212,4 @@ def sentence(error: ValidationError) -> str:
         problem = str(first["ctx"]["error"])
         return f"{key}: {problem}" if key else problem
     accepted = first["msg"].removeprefix("Input should be ")
-    return f"{key} is {first['input']!r}; accepted is {accepted}"
+    return f"{key or 'it'} is {first['input']!r}; accepted is {accepted}"

@@ -181,7 +181,7 @@ def load(path: Path) -> Exported:
         raise WeightsError(
             f"{path} needs a description in {beside}, which cannot be read: {error.strerror}"
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise WeightsError(f"{beside} is not YAML ({' '.join(str(error).split())})") from None
     except ValidationError as error:
         raise WeightsError(f"{beside}: {configs.sentence(error)}") from None

@@ -185,13 +185,18 @@ def test_a_wrong_set_is_refused(override: str, sentence: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
-    [("a: [1", "not YAML"), ("- 1\n- 2\n", "holds no keys"), ("", "holds no keys")],
+    ("content", "sentence"),
+    [
+        (b"a: [1", "not YAML"),
+        (b"\xff\xfe", "not YAML"),
+        (b"- 1\n- 2\n", "holds no keys"),
+        (b"", "holds no keys"),
+    ],
 )
-def test_a_file_that_is_no_config_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+def test_a_file_that_is_no_config_is_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
     """A file that is not YAML, or no mapping, is refused by name."""
     file = tmp_path / "mine.yaml"
-    file.write_text(text)
+    file.write_bytes(content)
     with pytest.raises(ConfigError, match=f"mine.yaml: .*{sentence}"):
         configs.load(str(file))
 

@@ -158,8 +158,12 @@ def test_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_description_that_is_none(pt2: Path, tmp_path: Path) -> None:
     """A description that is missing, or is not YAML, is named."""
     path = copied(pt2, tmp_path)
-    path.with_suffix(".yaml").write_text("grey: [")
-    with pytest.raises(WeightsError, match="is not YAML"):
+    for content in (b"grey: [", b"\xff\xfe", b"&a [*a]"):
+        path.with_suffix(".yaml").write_bytes(content)
+        with pytest.raises(WeightsError, match="is not YAML"):
+            weights.load(path)
+    path.with_suffix(".yaml").write_text("")
+    with pytest.raises(WeightsError, match="it is None"):
         weights.load(path)
     path.with_suffix(".yaml").unlink()
     with pytest.raises(WeightsError, match=r"needs a description in .*volume.yaml"):

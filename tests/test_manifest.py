@@ -96,6 +96,8 @@ DAMAGES: dict[str, tuple[Any, str]] = {
     ),
     "a wrong type": (lambda run: json.dumps(run | {"shape": "large"}), "shape is 'large'"),
     "two axes": (lambda run: json.dumps(run | {"shape": [3, 4]}), "shape"),
+    "no voxel": (lambda run: json.dumps(run | {"roi": [[0, 0]] * 3}), "roi 0:0,0:0,0:0 holds no"),
+    "beyond": (lambda run: json.dumps(run | {"roi": [[0, 9999]] * 3}), "leaves the volume"),
     "a word": (lambda run: json.dumps(run | {"source": "film"}), "accepted is 'raw' or"),
 }
 

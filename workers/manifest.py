@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
+from cadseg.blocks import Roi, zyx
 from cadseg.config import Config, Lengths, Strict, sentence
 from cadseg.errors import OutputError
 
@@ -81,6 +82,14 @@ class Manifest(Strict):
     network: NetworkOrigin | None
     stages: dict[str, Origin]
 
+    @model_validator(mode="after")
+    def _holds_voxels(self) -> Manifest:
+        begin, end = zip(*self.roi, strict=True)
+        roi, whole = Roi(zyx(begin), zyx(end)), Roi((0, 0, 0), self.shape)
+        if roi.size == 0 or not whole.contains(roi):
+            raise ValueError(f"roi {roi} holds no voxel or leaves the volume, {whole}")
+        return self
+
 
 def write(files: Files, manifest: Manifest) -> None:
     """Make `manifest` the run's."""
@@ -100,7 +109,9 @@ def read(files: Files) -> Manifest | None:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        found = sentence(error) if error.errors()[0]["loc"] else "it is not a JSON object"
+        found = sentence(error)
+        if error.errors()[0]["type"] in ("json_invalid", "model_type"):
+            found = "it is not a JSON object"
         raise OutputError(
             f"output {files.url}: {NAME} cannot be read: {found}; accepted is the folder of a run "
             "by this version of cadseg"
