@@ -69,8 +69,11 @@ class _Members:
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         """Look only at names."""
+        names = archive.namelist()
+        if not names:
+            raise ValueError("the archive is empty")
         self._archive = archive
-        self._root = archive.namelist()[0].partition("/")[0]
+        self._root = names[0].partition("/")[0]
 
     def read(self, name: str) -> bytes:
         """The content of one file."""

@@ -178,6 +178,9 @@ def _empty(path: Path) -> Network:
             return network(config.model_validate(configs.tuples(head.config)))
     except ValidationError as error:
         raise WeightsError(f"{path}: in its header's config {configs.sentence(error)}") from None
+    except RuntimeError as error:  # lengths beyond what torch can count
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path}: its header asks for an impossible network: {reason}") from None
 
 
 def filled(network: N, tensors: Mapping[str, Tensor], path: Path) -> N:

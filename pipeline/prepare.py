@@ -109,16 +109,16 @@ def recut(
     changes = {"threshold": threshold, "min_voxels": min_voxels}
     tree["segment"] |= {key: value for key, value in changes.items() if value is not None}
     config = configs.from_tree(tree, store.files.url)
-    last, above = stages_of(store)[-1], manifest.stages[stages_of(store)[-2].name]
+    last, above = stages_of(store)[-1], store.origin(stages_of(store)[-2].name)
     cut = identities((last,), tree, {last.name: _geometry(manifest)}, above.identity)
-    version = above.inputs["version"]
+    version = above.inputs.get("version")
     if version != __version__:
         raise OutputError(
             f"output {store.files.url}: was computed by cadseg {version}, this is {__version__}; "
             "relabel it with that version, or run it again with this one"
         )
     update = {"config": config, "stages": manifest.stages | cut}
-    changed = manifest.stages[last.name].identity != cut[last.name].identity
+    changed = store.identity(last.name) != cut[last.name].identity
     other = Store(store.files, manifest.model_copy(update=update))
     return PreparedRun(other, (last,) if changed else (), None)
 

@@ -69,8 +69,9 @@ def test_launchers_change_no_byte(tmp_path: Path, until: str | None) -> None:
     assert real.differing(*outs.values()) == []
 
 
-def test_an_unknown_launcher_is_refused(tmp_path: Path) -> None:
-    """The refusal names the launchers that there are."""
-    out = toy_run.folder(tmp_path)
+def test_an_unknown_launcher_is_refused() -> None:
+    """The refusal names the launchers that there are; and a run without workers is none."""
     with pytest.raises(ConfigError, match="launcher moon: there is none; accepted are local, "):
-        run_steps(out, [toy_run.step("a")], toy_run.quiet(launcher="moon"))
+        toy_run.quiet(launcher="moon")
+    with pytest.raises(ConfigError, match="workers is 0; accepted are 1 or more"):
+        toy_run.quiet(workers=0)

@@ -131,6 +131,22 @@ def test_another_host_keeps_its_lock_while_it_beats(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("content", ["5", "[]", "", "{}", '{"pid": "one"}', "no pid"])
+def test_a_lock_that_nobody_can_read_lapses(tmp_path: Path, content: str) -> None:
+    """A damaged lock is refused in one sentence, and lapses when it was silent for minutes."""
+    with lock(LocalFiles(tmp_path)):
+        found = json.loads((tmp_path / FIRST).read_text())
+    del found["pid"]
+    (tmp_path / FIRST).write_text(json.dumps(found) if content == "no pid" else content)
+    with pytest.raises(OutputError, match="in use by"):
+        lock(LocalFiles(tmp_path)).__enter__()
+    long_ago = time.time() - LAPSE - 5
+    os.utime(tmp_path / FIRST, (long_ago, long_ago))
+    with lock(LocalFiles(tmp_path)):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_lock_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run touches its lock again and again."""
     monkeypatch.setattr(locks, "BEAT", 0.02)

@@ -102,6 +102,22 @@ DAMAGES: dict[str, tuple[Any, str]] = {
 }
 
 
+def test_a_manifest_without_its_stages_is_one_sentence(out: Path) -> None:
+    """A run that does not say what its stages were computed from is refused by who must know."""
+    path = out / manifest.NAME
+    sound = path.read_text()
+    stages = json.loads(sound)["stages"]
+    for spoilt in ({}, stages | {"agglomerate": stages["agglomerate"] | {"inputs": {}}}):
+        path.write_text(json.dumps(json.loads(sound) | {"stages": spoilt}))
+        for command in (("status", out), ("relabel", out, "--threshold=0.9")):
+            if spoilt and command[0] == "status":
+                continue  # which asks for no inputs
+            said = real.cadseg(*command)
+            assert (said.code, said.err.count("\n")) == (2, 1)
+            assert said.err.startswith(f"Error: output {out}: ")
+    path.write_text(sound)
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_manifest_is_one_sentence(damage: str, affs: Path, out: Path) -> None:
     """Every command that needs the run says what is wrong with its manifest, and ends with 2."""

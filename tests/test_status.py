@@ -94,7 +94,9 @@ def test_foreign_files_are_no_records(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     for name in ("0.0.0.json", ".0.0.1.json.77.part", "9.9.9.json", "README", "1.0.json"):
         (folder / name).write_text("{")
-    assert status(Store.open(out), STEPS)[0].done == 0
+    for content in ("5", "[]", "null", '{"identity": "abc"}'):
+        (folder / "0.0.1.json").write_text(content)
+        assert status(Store.open(out), STEPS)[0].done == 0
 
 
 def test_progress_is_a_line_per_step_without_a_terminal(

@@ -35,6 +35,16 @@ def saved(tmp_path):
     return student.eval(), path
 
 
+def test_an_impossible_network_is_refused(saved):
+    """A header that asks for more channels than can be counted is one sentence."""
+    _, path = saved
+    entry = weights.header(path).model_dump()
+    entry["config"]["filters"] = 10**12
+    save_file(load_file(path), path, metadata={"cadseg": json.dumps(entry)})
+    with pytest.raises(WeightsError, match="impossible network"):
+        weights.load(path)
+
+
 def test_there_and_back(saved):
     """A loaded student is the saved one: configuration, weights, output; ready to predict."""
     student, path = saved

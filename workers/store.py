@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from cadseg.arrays import Array
     from cadseg.config import Config
     from cadseg.storage.tables import Table
-    from cadseg.workers.manifest import Manifest
+    from cadseg.workers.manifest import Manifest, Origin
+
+RECORDED = {"identity", "voxels", "seconds", "counts", "checksum"}
+"""Keys of a done-record."""
 
 
 @dataclass
@@ -76,7 +79,20 @@ class Store:
 
     def identity(self, stage: str) -> str:
         """What `stage` is computed from, as a hash."""
-        return self.manifest.stages[stage].identity
+        return self.origin(stage).identity
+
+    def origin(self, stage: str) -> Origin:
+        """What `stage` is computed from.
+
+        Raises:
+            OutputError: the run's manifest does not name the stage.
+        """
+        if stage not in self.manifest.stages:
+            raise OutputError(
+                f"output {self.files.url}: {manifests.NAME} does not say what the stage {stage} "
+                "was computed from; accepted is the folder of a run by this version of cadseg"
+            )
+        return self.manifest.stages[stage]
 
     # arrays ----------------------------------------------------------------------------------
 
@@ -196,7 +212,9 @@ class Store:
             record = json.loads(self.files.read(self.record_name(step, cell)))
         except (FileNotFoundError, ValueError):
             return None
-        return record if record.get("identity") == self.identity(stage) else None
+        if not isinstance(record, dict) or not record.keys() >= RECORDED:
+            return None
+        return record if record["identity"] == self.identity(stage) else None
 
     def write_record(
         self, step: str, stage: str, block: Block, counts: Mapping[str, int], started: float

@@ -66,6 +66,18 @@ class Execution:
     launcher: str = "local"
     progress: Show = field(default_factory=Progress)
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot run.
+
+        Raises:
+            ConfigError: no worker, or a launcher that is not there.
+        """
+        if self.workers < 1:
+            raise ConfigError(f"workers is {self.workers}; accepted are 1 or more")
+        if self.launcher not in LAUNCHERS:
+            names = ", ".join(LAUNCHERS)
+            raise ConfigError(f"launcher {self.launcher}: there is none; accepted are {names}")
+
 
 def run_steps(
     out: str | Path, steps: Sequence[Step], execution: Execution, *, order: int | None = None
@@ -105,9 +117,6 @@ def _config(
     found: Mapping[str, Mapping[Zyx, Mapping[str, Any]]],
     execution: Execution,
 ) -> ServerConfig:
-    if execution.launcher not in LAUNCHERS:
-        names = ", ".join(LAUNCHERS)
-        raise ConfigError(f"launcher {execution.launcher}: there is none; accepted are {names}")
     return ServerConfig(
         out=files.url,
         steps=todo,

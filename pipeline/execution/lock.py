@@ -88,9 +88,10 @@ def _refuse_alive(files: Files, locks: list[str]) -> None:
 
 def _read(files: Files, name: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(files.read(name)))
+        found = json.loads(files.read(name))
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _me() -> dict[str, Any]:
@@ -112,12 +113,14 @@ def _space() -> str:
 
 
 def _alive(found: dict[str, Any], silent: float) -> bool:
-    if (found.get("host"), found.get("space")) != (platform.node(), _space()):
+    pid, born = found.get("pid"), found.get("born")
+    here = (found.get("host"), found.get("space")) == (platform.node(), _space())
+    if not here or not isinstance(pid, int) or not isinstance(born, float):
         return silent < LAPSE
     try:
-        process = psutil.Process(found["pid"])
+        process = psutil.Process(pid)
         # another process may have the number by now; the clock may have been set by a second
-        same = abs(process.create_time() - found["born"]) < 2
+        same = abs(process.create_time() - born) < 2
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
