@@ -79,7 +79,7 @@ def volume_affinities(embeddings_BEDYX: Tensor, offsets: Sequence[Zyx] = OFFSETS
 
 
 def inverse_length(embeddings: Tensor, dim: int) -> Tensor:
-    """What makes embeddings one long when they are multiplied by it; `dim` stays, with length 1."""
+    """Inverse norms of embeddings along `dim`, which stays as an axis of length 1."""
     return embeddings.square().sum(dim, keepdim=True).add_(EPSILON**2).rsqrt_()
 
 
@@ -106,20 +106,21 @@ class _Cosines(torch.autograd.Function):
         return torch.stack(channels, dim)
 
     @staticmethod
-    def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grads: Tensor) -> tuple[Tensor | None, ...]:
         half = len(ctx.saved_tensors) // 2
         scales, units = ctx.saved_tensors[:half], ctx.saved_tensors[half:]
         found = [torch.zeros_like(unit) for unit in units]
         for channel, join in enumerate(ctx.joins):
-            slope = slopes.narrow(ctx.dim, channel, 1)
-            slope = _ends([slope], Join(0, 0, *join[2:]))[0]
+            grad = grads.narrow(ctx.dim, channel, 1)
+            grad = _ends([grad], Join(0, 0, *join[2:]))[0]
             upper, lower = _ends(units, join)
             of_upper, of_lower = _ends(found, join)
-            of_upper.addcmul_(lower, slope)
-            of_lower.addcmul_(upper, slope)
-        for slope, unit, scale in zip(found, units, scales, strict=True):
-            along = (slope * unit).sum(ctx.dim, keepdim=True)
-            slope.addcmul_(unit, along, value=-1).mul_(scale)  # what lengthens changes nothing
+            of_upper.addcmul_(lower, grad)
+            of_lower.addcmul_(upper, grad)
+        for grad, unit, scale in zip(found, units, scales, strict=True):
+            along = (grad * unit).sum(ctx.dim, keepdim=True)
+            # a cosine does not depend on norms: the part along the embedding goes
+            grad.addcmul_(unit, along, value=-1).mul_(scale)
         return None, None, *found
 
 

@@ -186,17 +186,18 @@ class _Neighbours(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, lower_NCYX: Tensor, upper_NCYX: Tensor) -> tuple[Tensor, None]:
-        slope_NCYX = torch.empty_like(*ctx.saved_tensors)
-        slope_NCYX[: -ctx.batch] = lower_NCYX
-        slope_NCYX[-ctx.batch :] = 0
-        slope_NCYX[ctx.batch :] += upper_NCYX
-        return slope_NCYX, None
+        grad_NCYX = torch.empty_like(*ctx.saved_tensors)
+        grad_NCYX[: -ctx.batch] = lower_NCYX
+        grad_NCYX[-ctx.batch :] = 0
+        grad_NCYX[ctx.batch :] += upper_NCYX
+        return grad_NCYX, None
 
 
 class _Dense(torch.autograd.Function):
-    """Nothing changes, but the gradient is copied out of that of a concatenation.
+    """The identity, whose gradient is copied, so that it is dense in memory.
 
-    On a CPU the gradient of the upsampling takes six times as long with gaps between the pixels.
+    That of a concatenation is a view with gaps between the pixels, with which the gradient of the
+    upsampling takes six times as long on a CPU.
     """
 
     @staticmethod
@@ -204,8 +205,8 @@ class _Dense(torch.autograd.Function):
         return x_NCYX.view_as(x_NCYX)
 
     @staticmethod
-    def backward(ctx: Any, slope_NCYX: Tensor) -> Tensor:
-        return slope_NCYX.clone()
+    def backward(ctx: Any, grad_NCYX: Tensor) -> Tensor:
+        return grad_NCYX.clone()
 
 
 def _double_conv(inputs: int, outputs: int) -> nn.Sequential:

@@ -79,7 +79,7 @@ def attempt(
         line = f"{type(error).__name__}: {error}".splitlines()[0]
         write_note(store.files, step, cell, attempt=number, log=log, error=line)
         raise
-    except BaseException:  # stopped from outside: this attempt was none
+    except BaseException:  # stopped from outside: that does not count as an attempt
         clear_notes(store.files, step, [cell])
         raise
     clear_notes(store.files, step, [cell])
