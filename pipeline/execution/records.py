@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def records(store: Store, step: Step, *, prune: bool = False) -> dict[Zyx, dict[str, Any]]:
-    """The done-records of `step`; with `prune`, what is no record of it, or is stale, is removed."""
+    """The done-records of `step`; with `prune`, others in their place are removed."""
     begin, end = store.grid.span(step.level)
     found = {}
     for cell in listed(store.files, f"records/{step.name}"):
