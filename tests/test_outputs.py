@@ -16,7 +16,7 @@ from toy_arrays import grey, whole
 from cadseg.blocks import Grid, Roi, zyx
 from cadseg.errors import OutputError, VolumeError
 from cadseg.storage import group, outputs
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 
 if TYPE_CHECKING:
     from pathlib import Path

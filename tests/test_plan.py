@@ -14,7 +14,7 @@ from cadseg.pipeline.prepare import PreparedRun, prepare
 from cadseg.pipeline.run import Execution, execute
 from cadseg.pipeline.stages import steps_of
 from cadseg.storage import outputs
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import real_run as real
 
 from cadseg.errors import StageError
 from cadseg.pipeline import run
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 
 
 def test_a_stopped_restart_loses_no_truth(

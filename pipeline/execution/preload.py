@@ -18,7 +18,7 @@ from cadseg.models import memory
 from cadseg.pipeline.layout import create_arrays, make_group
 from cadseg.pipeline.prepare import prepare
 from cadseg.pipeline.stages import steps_of
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 from cadseg.storage.outputs import create_output
 from cadseg.workers.process import process
 

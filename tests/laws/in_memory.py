@@ -14,7 +14,7 @@ from cadseg.blocks import Block, Roi, Zyx
 from cadseg.graph import cluster_graph
 from cadseg.graph.edges import Edges, edges_of, pairs_inside
 from cadseg.pipeline.stages import steps_of
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 from cadseg.workers.climb import rim
 from cadseg.workers.manifest import Manifest
 from cadseg.workers.store import Store

@@ -15,7 +15,7 @@ from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.run import segment
 from cadseg.pipeline.stages import steps_of
 from cadseg.storage import outputs, tables
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from cadseg.pipeline.layout import create_arrays
 from cadseg.pipeline.plan import IDLE, plan
 from cadseg.pipeline.prepare import PreparedRun, prepare
 from cadseg.storage import group, outputs
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 from cadseg.storage.scratch import Scratch
 from cadseg.workers import manifest
 
