@@ -16,13 +16,13 @@ from cadseg.errors import OutputError, StageError
 from cadseg.pipeline.execution.driver import Execution as Execution
 from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.lock import lock
-from cadseg.pipeline.execution.outcome import check
+from cadseg.pipeline.execution.outcome import check, warnings
 from cadseg.pipeline.execution.records import records
 from cadseg.pipeline.layout import clear, create_arrays, make_group
 from cadseg.pipeline.prepare import PreparedRun, Request, prepare, recut
-from cadseg.pipeline.stages import steps_of
 from cadseg.storage import group
 from cadseg.workers import manifest as manifests
+from cadseg.workers.stages import steps_of
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
@@ -61,11 +61,13 @@ def execute(prepared: PreparedRun, execution: Execution | None = None) -> Report
             manifests.write(files, prepared.store.manifest)
             create_arrays(prepared.store)
             steps = steps_of(prepared.store, prepared.until)
-            outcomes = run_steps(prepared.out, steps, execution or Execution())
+            outcomes = run_steps(
+                prepared.out, steps, execution or Execution(), looks=prepared.looks
+            )
     except OSError as error:
         raise StageError(f"output {prepared.out}: {error}; what is finished is kept") from error
     check(outcomes, files.url)
-    return _report(prepared)
+    return _report(prepared, warnings(outcomes, files.url))
 
 
 def predict(url: str, execution: Execution | None = None, **request: Unpack[Request]) -> Report:
@@ -108,27 +110,24 @@ def with_tree(out: str | Path) -> Store:
     return store
 
 
-def _report(prepared: PreparedRun) -> Report:
+def _report(prepared: PreparedRun, told: list[str]) -> Report:
     if prepared.until not in (None, "segment"):
-        return Report(prepared.out, None)
+        return Report(prepared.out, None, tuple(told))
     warning = _percolation(prepared.store)
     full = f"{prepared.out}/{group.SEGMENTATION}/0"
-    return Report(prepared.out, full, () if warning is None else (warning,))
+    return Report(prepared.out, full, (*told, *([] if warning is None else [warning])))
 
 
 def _percolation(store: Store) -> str | None:
     """A warning when one segment holds more of the volume than the config's share."""
-    largest, most = 0, 0
-    for level in range(store.grid.top + 1):
-        for cell in store.grid.cells(level):
-            table = store.read_table("segments", level, cell, ("segment", "voxels"))
-            if table["voxels"].max(initial=0) > most:
-                place = table["voxels"].argmax()
-                largest, most = int(table["segment"][place]), int(table["voxels"][place])
+    steps = [step for step in steps_of(store) if "segments" in step.kind.tables]
+    counts = [record.counts for step in steps for record in records(store, step).values()]
+    largest = max(counts, key=lambda count: (count["largest_voxels"], -count["largest"]))
+    most = largest["largest_voxels"]
     share = most / store.grid.domain.size
     if share <= store.config.agglomerate.percolation_share:
         return None
     return (
-        f"segment {largest} holds {share:.0%} of the volume: neurons have probably run together; "
+        f"segment {largest['largest']} holds {share:.0%} of the volume: neurons have probably run together; "
         "try a higher threshold, as in cadseg relabel --threshold"
     )

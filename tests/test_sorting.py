@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from cadseg.storage.tables import Table
+    from cadseg.storage.columns import Table
 
 FEW = settings(
     max_examples=60,

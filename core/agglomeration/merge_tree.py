@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cadseg.agglomeration.scoring import Scoring
     from cadseg.arrays import Flags, Ids, Integers
-    from cadseg.storage.tables import Table
+    from cadseg.storage.columns import Table
 
 
 def cut(

@@ -98,7 +98,8 @@ def coordinates(ids: Ids, shape: Zyx) -> tuple[Integers, Integers, Integers]:
 def within(ids: Ids, roi: Roi, shape: Zyx) -> Flags:
     """Which of the ids' voxels lie in `roi`."""
     inside = np.empty(ids.size, np.bool_)
-    _within(ids, *(np.array(n, np.int64) for n in (roi.begin, roi.end, shape)), inside)
+    begin, end, lengths = (np.array(n, np.int64) for n in (roi.begin, roi.end, shape))
+    _within(ids, begin, end, lengths, inside)
     return inside
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from cadseg.arrays import Ids, Integers
-    from cadseg.storage.tables import Table
+    from cadseg.storage.columns import Table
 
 RUN = 1 << 21
 """Rows that are sorted at a time, in memory: 40 bytes each, and those of the row."""
