@@ -128,6 +128,6 @@ def _percolation(store: Store) -> str | None:
     if share <= store.config.agglomerate.percolation_share:
         return None
     return (
-        f"segment {largest['largest']} holds {share:.0%} of the volume: neurons have probably run together; "
-        "try a higher threshold, as in cadseg relabel --threshold"
+        f"segment {largest['largest']} holds {share:.0%} of the volume: neurons have probably run "
+        "together; try a higher threshold, as in cadseg relabel --threshold"
     )

@@ -201,7 +201,7 @@ def _compare(
     for i in range(parent.size):
         if parent[i] != last:
             last = parent[i]
-            at = np.uint64(place_of(clusters, last, np.int64(at)))
+            at = np.uint64(place_of(clusters, last, int(np.int64(at))))
             size = before[at]
         small[place[i]] = min(size, side[i]) < least
         size += side[i]
