@@ -9,15 +9,18 @@ a failed or stopped run raises, and says so, only after it has kept all it had.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
 from cadseg.errors import OutputError, StageError
+from cadseg.pipeline.execution import verify as verification
 from cadseg.pipeline.execution.driver import Execution as Execution
 from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.lock import lock
 from cadseg.pipeline.execution.outcome import check, warnings
 from cadseg.pipeline.execution.records import records
+from cadseg.pipeline.execution.repair import Repair
 from cadseg.pipeline.layout import clear, create_arrays, make_group
 from cadseg.pipeline.prepare import PreparedRun, Request, prepare, recut
 from cadseg.storage import group
@@ -27,6 +30,9 @@ from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cadseg.pipeline.execution.verify import Verified
+    from cadseg.workers.store import LostBlockError
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,26 @@ def relabel(
     Needs the run at `out` alone: neither the volume, nor the weights, nor the kind of device.
     """
     return execute(recut(with_tree(out), threshold, min_voxels), execution)
+
+
+def verify(
+    out: str | Path, *, repair: bool = False, workers: int = 1
+) -> tuple[Verified, list[LostBlockError]]:
+    """Read all files of the run at `out` that its records list; what is damaged.
+
+    Args:
+        out: where the run lies.
+        repair: have the blocks of damaged files count as not done; the run is locked meanwhile.
+        workers: files that are read at the same time.
+    """
+    store = Store.open(out)
+    with lock(store.files) if repair else contextlib.nullcontext():
+        verified, lost = verification.verify(store, steps_of(store), workers)
+        if repair:
+            Repair(store).withdraw(lost)
+        with contextlib.suppress(OSError):  # a run that can only be read can be verified
+            verification.write(store.files, verified)
+    return verified, lost
 
 
 def with_tree(out: str | Path) -> Store:

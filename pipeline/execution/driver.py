@@ -28,6 +28,7 @@ from cadseg.pipeline.execution.repair import Repair
 from cadseg.pipeline.execution.serial import run_serial, unfinished
 from cadseg.pipeline.execution.server import ServerConfig, serve
 from cadseg.pipeline.execution.tracking import base_of
+from cadseg.pipeline.execution.verify import verify
 from cadseg.pipeline.execution.watch import Watch, follow, stoppable
 from cadseg.storage.files import resolved
 from cadseg.workers.store import Store
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from cadseg.storage.files import Files
     from cadseg.workers.records import Record
     from cadseg.workers.step import Step
+
+VERIFYING = 10.0
+"""Seconds for which a command reads what earlier ones have left: all of it, in small runs."""
 
 LAUNCHERS: dict[str, Callable[[], Launcher]] = {"local": local}
 """Where workers can be: each is called in the server's process, before that has any thread."""
@@ -102,7 +106,10 @@ def run_steps(
     repair = Repair(store)
     repair.reported()  # of a run that was stopped
     found = {step.name: records(store, step) for step in steps}
-    repair.look([step for step in steps if looks is None or step.stage in looks], found)
+    looked = [step for step in steps if looks is None or step.stage in looks]
+    repair.look(looked, found)
+    _, lost = verify(store, looked, seconds=VERIFYING)
+    repair.withdraw(lost)
     _compute(store, steps, execution, order)
     while repair.reported():
         _compute(store, steps, execution, order)
