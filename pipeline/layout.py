@@ -53,7 +53,7 @@ def leavings(prepared: PreparedRun, stage: Stage) -> list[str]:
     names += [prepared.store.table_folder(table) for kind in stage.kinds for table in kind.tables]
     found = [name for name in dict.fromkeys(names) if files.list(name)]
     kinds = tuple(kind.name for kind in stage.kinds)
-    for folder in ("records", "tracking", ATTEMPTS):
+    for folder in ("records", ATTEMPTS):
         found += [f"{folder}/{step}" for step in files.list(folder) if step.startswith(kinds)]
     return found
 

@@ -118,7 +118,6 @@ OTHER_FILES = {
     "pipeline/execution/attempt.py": "a local log, to which a process appends",
     "pipeline/execution/driver.py": "the server's local log",
     "pipeline/execution/worker.py": "a local log, to which a process appends",
-    "pipeline/execution/tracking.py": "daisy's own local notes",
     "pipeline/execution/watch.py": "the last line of the server's local log",
     "pipeline/sweep.py": "the user's picture and table",
     "pipeline/execution/preload.py": "a run in a temporary folder",

@@ -111,7 +111,7 @@ class Files(Protocol):
         """
 
     def local(self, name: str) -> Path:
-        """A path on a disk of this machine, for what must be a file: logs, scratch, tracking.
+        """A path on a disk of this machine, for what must be a file: logs and scratch.
 
         The folder above it is made; what is written there need not be seen by other machines.
         """

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import shutil
 import stat
 import uuid
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from cadseg.storage.files import Batch, Data, Span
 
-TEMPORARY = re.compile(r"\..*\.[0-9a-f]{32}\.part")
 FLAGS = os.O_CLOEXEC
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | FLAGS
 
@@ -161,7 +159,7 @@ class LocalFiles:
             return
         try:
             with os.scandir(opened) as entries:
-                yield (entry for entry in entries if not TEMPORARY.fullmatch(entry.name))
+                yield (entry for entry in entries if not _is_temporary(entry.name))
         finally:
             os.close(opened)
 
@@ -238,6 +236,10 @@ def write_whole(path: str | Path, data: Data) -> None:
     folder, name = os.path.split(path)
     os.stat(folder or ".")
     LocalFiles(folder).write(name, data)
+
+
+def _is_temporary(name: str) -> bool:
+    return name[0] == "." and name.endswith(".part")
 
 
 @contextlib.contextmanager

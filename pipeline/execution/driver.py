@@ -26,7 +26,6 @@ from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.execution.records import records
 from cadseg.pipeline.execution.serial import run_serial, unfinished
 from cadseg.pipeline.execution.server import ServerConfig, serve
-from cadseg.pipeline.execution.tracking import base_of
 from cadseg.pipeline.execution.watch import Watch, follow, stoppable
 from cadseg.storage.files import resolved
 from cadseg.workers.store import Store
@@ -53,7 +52,6 @@ class Execution:
         serial: compute in this process, one block after the other, for debugging.
         retries: how often a failed block is tried again.
         timeout: seconds that a block may take; None for a limit from the blocks measured so far.
-        tracking: a folder on a local disk for daisy's tracking; None for ``OUT/tracking``.
         launcher: where the workers are: a name in `LAUNCHERS`.
         progress: is told about the progress.
     """
@@ -62,7 +60,6 @@ class Execution:
     serial: bool = False
     retries: int = 2
     timeout: float | None = None
-    tracking: Path | None = None
     launcher: str = "local"
     progress: Show = field(default_factory=Progress)
 
@@ -125,7 +122,6 @@ def _config(
         workers=execution.workers,
         retries=execution.retries,
         timeout=execution.timeout,
-        tracking=base_of(files, execution.tracking),
         launcher=LAUNCHERS[execution.launcher],
         parent=os.getpid(),
     )
