@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cadseg.errors import ConfigError
 from cadseg.pipeline.execution.attempt import Pace
+from cadseg.pipeline.execution.guard import Guard
 from cadseg.pipeline.execution.local import local
 from cadseg.pipeline.execution.notes import clear_notes
 from cadseg.pipeline.execution.outcome import StepOutcome, outcome
@@ -77,7 +78,12 @@ class Execution:
 
 
 def run_steps(
-    out: str | Path, steps: Sequence[Step], execution: Execution, *, order: int | None = None
+    out: str | Path,
+    steps: Sequence[Step],
+    execution: Execution,
+    *,
+    order: int | None = None,
+    check: Callable[[], None] | None = None,
 ) -> dict[str, StepOutcome]:
     """Compute every block of `steps` that is not done yet.
 
@@ -86,6 +92,12 @@ def run_steps(
         steps: in any order; `Step.after` may name steps that are not among them.
         execution: how.
         order: seed that shuffles the blocks of a serial run; None for the plan's order.
+        check: raises an `OSError` where the run cannot go on; None for what its files say.
+
+    Raises:
+        OSError: nothing can be written any more, or the disk does not answer.
+        StageError: the server failed.
+        Interrupted: by a signal.
     """
     store = Store.open(resolved(out))
     found = {step.name: records(store, step, prune=True) for step in steps}
@@ -94,17 +106,22 @@ def run_steps(
     todo = unfinished(store.grid, steps, found)
     done = {name: set(cells) for name, cells in found.items()}
     watch = Watch(store, todo, done, execution.progress, execution.workers)
-    with stoppable(at_once=execution.serial) as stop, contextlib.ExitStack() as stack:
+    guard = Guard(check or store.files.check, watch.check)
+    with stoppable(at_once=execution.serial) as stop, contextlib.ExitStack() as stack, guard:
         stack.callback(execution.progress.stop)
+        if todo:
+            store.files.tidy()
         if execution.serial:
-            run_serial(store, todo, watch, retries=execution.retries, order=order)
+            run_serial(store, todo, watch, guard, retries=execution.retries, order=order)
         elif todo:
             _run_apart(
                 _config(store.files, todo, found, execution),
                 store.files.local("logs/server.log"),
                 watch,
+                guard,
                 stop,
             )
+        guard.check()
     return {step.name: outcome(store, step) for step in steps}
 
 
@@ -134,7 +151,9 @@ def _pace(records: Iterable[Mapping[str, Any]]) -> Pace:
     return pace
 
 
-def _run_apart(config: ServerConfig, log: Path, watch: Watch, stop: Sequence[int]) -> None:
+def _run_apart(
+    config: ServerConfig, log: Path, watch: Watch, guard: Guard, stop: Sequence[int]
+) -> None:
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     with log.open("ab") as sink:
         server = subprocess.Popen(
@@ -148,4 +167,4 @@ def _run_apart(config: ServerConfig, log: Path, watch: Watch, stop: Sequence[int
     assert server.stdin is not None
     with contextlib.suppress(BrokenPipeError), server.stdin as pipe:
         pipe.write(pickle.dumps(config))
-    follow(server, watch, stop, log)
+    follow(server, watch, guard, stop, log)
