@@ -18,7 +18,8 @@ from cadseg.pipeline.execution import verify as verification
 from cadseg.pipeline.execution.driver import Execution as Execution
 from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.lock import lock
-from cadseg.pipeline.execution.outcome import check, warnings
+from cadseg.pipeline.execution.outcome import check as check_outcomes
+from cadseg.pipeline.execution.outcome import warnings
 from cadseg.pipeline.execution.records import records
 from cadseg.pipeline.execution.repair import Repair
 from cadseg.pipeline.layout import clear, create_arrays, make_group
@@ -55,24 +56,27 @@ def execute(prepared: PreparedRun, execution: Execution | None = None) -> Report
 
     Raises:
         OutputError: the folder cannot be made, or another run works in it.
-        StageError: the folder can no longer be written.
+        StageError: the folder can no longer be written, or does not answer.
         StageError: blocks failed; everything finished is kept.
         Interrupted: Ctrl-C or SIGTERM; everything finished is kept.
     """
     files = prepared.store.files
     make_group(files)
     try:
-        with lock(files):
+        with lock(files) as check:
             clear(prepared)
             manifests.write(files, prepared.store.manifest)
             create_arrays(prepared.store)
             steps = steps_of(prepared.store, prepared.until)
             outcomes = run_steps(
-                prepared.out, steps, execution or Execution(), looks=prepared.looks
+                prepared.out, steps, execution or Execution(), looks=prepared.looks, check=check
             )
     except OSError as error:
-        raise StageError(f"output {prepared.out}: {error}; what is finished is kept") from error
-    check(outcomes, files.url)
+        raise StageError(
+            f"output {prepared.out}: {error.strerror or error}; what is finished is kept, and the "
+            "same command goes on from there when this is mended"
+        ) from error
+    check_outcomes(outcomes, files.url)
     return _report(prepared, warnings(outcomes, files.url))
 
 
