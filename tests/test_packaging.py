@@ -113,6 +113,7 @@ LOCAL = {"core/storage/local_files.py", "core/storage/local_batch.py"}
 OTHER_FILES = {
     "core/agglomeration/waterz.py": "what its C++ prints goes to /dev/null",
     "core/config.py": "the user's YAML file",
+    "core/kernel_cache.py": "compiled kernels, in the user's cache folder",
     "core/storage/damage.py": "an input's chunks, one of which cannot be read",
     "core/storage/scratch.py": "arrays beyond the memory, in local files without a name",
     "core/storage/volume.py": "an input that is a file, for the error about it",

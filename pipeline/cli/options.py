@@ -35,6 +35,7 @@ VOLUME = (
     click.option("--voxel-size", metavar="Z,Y,X", help="In nm, if metadata has none."),
     click.option("--until", metavar="STAGE", help="Stop after this stage."),
     click.option("--restart", is_flag=True, help="Redo stages whose inputs changed."),
+    click.option("--verify-input", is_flag=True, help="Compare all voxels of VOLUME and MASK."),
 )
 EXECUTION = (
     click.option(
@@ -43,6 +44,9 @@ EXECUTION = (
     click.option("--serial", is_flag=True, help="Everything in this process, for debugging."),
     click.option("--timeout", type=float, help="Seconds that a block may take."),
 )
+REQUESTED = ("out", "config", "until", "restart", "verify_input")
+"""Options that say the same to the library."""
+
 SHORTHANDS = {
     "mask": "volume.mask",
     "threshold": "segment.threshold",
@@ -62,7 +66,7 @@ def request_options(raw: bool) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def command(**given: Any) -> Any:
-            request = {name: given.pop(name) for name in ("out", "config", "until", "restart")}
+            request = {name: given.pop(name) for name in REQUESTED}
             request["overrides"] = _overrides(given)
             return function(request=request, **given)
 
