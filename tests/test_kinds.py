@@ -125,12 +125,14 @@ RUNS = {
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, fib25_raw: real.Array) -> dict[str, Witness]:
+def runs(
+    tmp_path_factory: pytest.TempPathFactory, student: Path, fib25_raw: real.Array
+) -> dict[str, Witness]:
     """All of them."""
     folder, shape = tmp_path_factory.mktemp("kinds"), (12, 40, 100)
     real.volume(folder / "raw", fib25_raw[tuple(map(slice, shape))])
     real.volume(folder / "affinities", real.affinities(shape))
-    weights = f"predict.weights={real.student(folder / 'w.safetensors', fib25_raw)}"
+    weights = f"predict.weights={student}"
     return {
         name: witnessed(folder / name, folder / source, source, weights, *more)
         for name, (source, *more) in RUNS.items()
