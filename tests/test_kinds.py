@@ -11,20 +11,23 @@ import real_run as real
 from cadseg.pipeline.execution.serial import needs
 from cadseg.pipeline.layout import create_arrays
 from cadseg.pipeline.prepare import prepare
-from cadseg.pipeline.stages import STAGES, steps_of
-from cadseg.storage import group, tables
+from cadseg.storage import group
 from cadseg.workers import manifest
 from cadseg.workers.arrays import ARRAYS
 from cadseg.workers.kinds import KINDS
+from cadseg.workers.process import process
+from cadseg.workers.stages import STAGES, steps_of
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import numpy as np
 
     from cadseg.blocks import Block, Roi, Zyx
+    from cadseg.storage.checksums import Written
+    from cadseg.storage.columns import Table
     from cadseg.workers.step import Step, StepKind
 
 DOCS = real.ROOT / "docs" / "on-disk.md"
@@ -40,56 +43,59 @@ class Witness(Store):
 
     Attributes:
         seen: by kind of step, what it reads and writes.
-        parts: by array, the boxes that blocks wrote.
-        made: by table, who wrote it.
         wrong: reads beyond the halo, and of what a block does not wait for.
     """
 
     seen: dict[str, dict[str, set[str]]] = field(default_factory=dict, init=False)
-    parts: dict[str, list[tuple[Place, Roi]]] = field(default_factory=dict, init=False)
-    made: dict[tuple[str, int, Zyx], Place] = field(default_factory=dict, init=False)
     wrong: list[str] = field(default_factory=list, init=False)
 
     def run(self, step: Step, cell: Zyx, awaited: set[Place]) -> None:
         """Compute a block."""
         self.step, self.place, self.awaited = step, (step.name, cell), awaited
         self.block = self.grid.block(step.level, cell, step.halo)
-        step.kind.run(self.block, self)
+        process(self, step, cell)
 
     def note(self, what: str, name: str) -> None:
         of_kind = self.seen.setdefault(self.step.kind.name, {})
         of_kind.setdefault(what, set()).add(name.partition("/")[0])
 
-    def need(self, what: str, makers: set[Place]) -> None:
-        """Note what blocks have made for which the one at work does not wait."""
-        early = makers - self.awaited - {self.place}
-        if early or not makers:
-            self.wrong.append(f"{self.place} reads {what} of {early}")
+    def written(self, step: Step, cell: Zyx, name: str) -> Written:
+        if (step.name, cell) not in {*self.awaited, self.place}:
+            self.wrong.append(f"{self.place} reads {name} of {step.name} {cell}")
+        return super().written(step, cell, name)
 
     def read(self, name: str, roi: Roi) -> np.ndarray[Any, Any]:
         self.note("reads", name)
         # voxels of the pyramid are those of a coarser array
         if self.step.kind.name != "pyramid" and not self.block.read.contains(roi):
             self.wrong.append(f"{self.place} reads {name} {roi} beyond its halo")
-        self.need(name, {place for place, part in self.parts[name] if part.clipped(roi).size})
         return super().read(name, roi)
-
-    def write_roi(self, name: str, roi: Roi, data: Any, names: Any = None) -> None:
-        self.note("writes", name)
-        self.parts.setdefault(name, []).append((self.place, roi))
-        super().write_roi(name, roi, data, names)
 
     def read_table(
         self, kind: str, level: int, cell: Zyx, columns: tuple[str, ...] | None = None
-    ) -> tables.Table:
+    ) -> Table:
         self.note("reads_tables", kind)
-        self.need(f"{kind} {level} {cell}", {self.made[kind, level, cell]})
         return super().read_table(kind, level, cell, columns)
 
-    def write_table(self, kind: str, block: Block, table: Mapping[str, Any]) -> None:
-        self.note("tables", kind)
-        self.made[kind, block.level, block.cell] = self.place
-        super().write_table(kind, block, table)
+    def parts_of(
+        self, kind: str, level: int, cell: Zyx, columns: tuple[str, ...] | None = None
+    ) -> Iterator[Table]:
+        self.note("reads_tables", kind)
+        return super().parts_of(kind, level, cell, columns)
+
+    def rows_between(self, kind: str, level: int, cell: Zyx, begin: int, end: int) -> Table:
+        self.note("reads_tables", kind)
+        return super().rows_between(kind, level, cell, begin, end)
+
+    def write_record(
+        self, step: Step, block: Block, files: Mapping[str, Written], *more: Any
+    ) -> None:
+        super().write_record(step, block, files, *more)
+        for name in step.kind.writes if any("/c/" in name for name in files) else ():
+            self.note("writes", name)
+        for kind in step.kind.tables:
+            self.rows_of(kind, step.level, block.cell)
+            self.note("tables", kind)
 
 
 def witnessed(folder: Path, volume: Path, source: str, *changes: str) -> Witness:

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from cadseg.storage.scratch import Scratch
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the tables `merges`, `rows`, `bins` and `frozen` of the block."""
     scoring = store.scoring
     rows, scratch = _rows_of(block, store)
@@ -33,10 +34,10 @@ def run(block: Block, store: Store) -> dict[str, int]:
         scratch=scratch,
     )
     kept, bins = left.tables()
-    store.write_table("merges", block, vars(merges))
-    store.write_table("rows", block, kept)
-    store.write_table("bins", block, bins)
-    store.write_table("frozen", block, vars(frozen))
+    out.table("merges", vars(merges))
+    out.table("rows", kept)
+    out.table("bins", bins)
+    out.table("frozen", vars(frozen))
     return {"edges": rows.u.size, "merges": merges.fragment.size, "left": left.u.size}
 
 

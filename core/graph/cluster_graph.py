@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cadseg.arrays import Array, Flags, Ids, Integers, Numbers
     from cadseg.graph.edges import Edges
-    from cadseg.storage.tables import Table
+    from cadseg.storage.columns import Table
 
 Column = Callable[[str], "Array"]
 
