@@ -96,7 +96,7 @@ def test_a_dying_or_hanging_worker_costs_one_attempt(tmp_path: Path) -> None:
 @pytest.mark.parametrize("serial", [True, False])
 def test_a_bug_in_every_block_ends_the_run(tmp_path: Path, serial: bool) -> None:
     """Where all first attempts fail, the rest is not tried."""
-    out = toy_run.folder(tmp_path, shape=(100, 100, 100), always=["a"])
+    out = toy_run.folder(tmp_path, shape=(100, 100, 100), always=["a"], sleep=0.05)
     started = time.monotonic()
     steps = [toy_run.step("a"), toy_run.step("b", "a")]
     found = run_steps(out, steps, quiet(workers=2, serial=serial))
