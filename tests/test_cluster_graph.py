@@ -109,7 +109,7 @@ def test_a_graph_is_stored_and_read_back(tmp_path: Any) -> None:
     for name, table in (("rows", rows), ("bins", bins)):
         tables.write(files, name, table)
     stored = tables.read(files, "rows") | tables.read(files, "bins")
-    again = joined_columns([stored.__getitem__], Scratch())
+    again = joined_columns([lambda name: [stored[name]]], Scratch())
     assert same(again, histograms())
     assert [getattr(again, c).dtype for c in COLUMNS] == [
         getattr(histograms(), c).dtype for c in COLUMNS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from cadseg.graph.edges import (
     pairs_across,
     pairs_inside,
 )
+from cadseg.storage.scratch import Scratch
 
 Array = np.ndarray[Any, Any]
 FEW = settings(max_examples=30, deadline=None)
@@ -195,11 +197,16 @@ def test_outer_faces_are_those_of_the_larger_block(
     whole = Grid(grid.shape, grid.domain, grid.cell_shape(1))
     for cell in grid.cells(1):
         blocks = [grid.block(0, child) for child in grid.children(1, cell)]
-        children = [
-            (block.write, block_edges(affinities, ids, block, grid.domain)[1]) for block in blocks
-        ]
+        children = []
+        for block in blocks:
+            faces = block_edges(affinities, ids, block, grid.domain)[1]
+            halves = [
+                Faces(faces.fragment[part], faces.faces[part])
+                for part in (slice(0, 2), slice(2, None))
+            ]
+            children.append((block.write, functools.partial(iter, halves)))
         parent = whole.block(0, cell)
-        found = outer_faces(children, parent.write, grid.domain)
+        found = outer_faces(children, parent.write, grid.domain, Scratch())
         _, expected = block_edges(affinities, ids, parent, grid.domain)
         np.testing.assert_array_equal(found.fragment, expected.fragment)
         np.testing.assert_array_equal(found.faces, expected.faces)
