@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cadseg.agglomeration.scoring import Scoring
     from cadseg.arrays import Flags, Ids, Places
 
-PER_ROW, PER_BIN = 200, 100
+PER_ROW, PER_BIN = 220, 75
 """Bytes of memory, at most, for each row that a block agglomerates, and each histogram bin."""
 
 
