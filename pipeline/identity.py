@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from cadseg import __version__
 from cadseg.errors import IdentityError
-from cadseg.pipeline.stages import stages_of
 from cadseg.workers import manifest as manifests
 from cadseg.workers.manifest import Manifest, Origin
+from cadseg.workers.stages import stages_of
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
-    from cadseg.pipeline.stages import Stage
+    from cadseg.workers.stages import Stage
 
 Json = dict[str, Any]
 

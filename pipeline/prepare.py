@@ -18,10 +18,10 @@ from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.config import Config
 from cadseg.errors import ConfigError, OutputError, VolumeError
 from cadseg.pipeline.identity import identities, redone
-from cadseg.pipeline.stages import Stage, stages_of
 from cadseg.storage import group, inputs, volume
 from cadseg.storage.files import open_files, resolved
 from cadseg.workers.manifest import Manifest, NetworkOrigin, Source
+from cadseg.workers.stages import Stage, stages_of
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
@@ -61,11 +61,14 @@ class PreparedRun:
         store: the run, as it will be.
         redo: stages of an earlier run in the same place whose results have to go.
         until: the last stage to run.
+        looks: stages of which all files have to be there; None for all. Files of other stages are
+            missed where they are needed.
     """
 
     store: Store
     redo: tuple[Stage, ...]
     until: str | None
+    looks: tuple[str, ...] | None = None
 
     @property
     def out(self) -> str:
@@ -120,7 +123,7 @@ def recut(
     update = {"config": config, "stages": manifest.stages | cut}
     changed = store.identity(last.name) != cut[last.name].identity
     other = Store(store.files, manifest.model_copy(update=update))
-    return PreparedRun(other, (last,) if changed else (), None)
+    return PreparedRun(other, (last,) if changed else (), None, looks=(last.name,))
 
 
 def default_out(url: str) -> str:

@@ -16,13 +16,13 @@ from cadseg.errors import OutputError, StageError
 from cadseg.pipeline.execution.driver import Execution as Execution
 from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.lock import lock
-from cadseg.pipeline.execution.outcome import check
+from cadseg.pipeline.execution.outcome import check, warnings
 from cadseg.pipeline.execution.records import records
 from cadseg.pipeline.layout import clear, create_arrays, make_group
 from cadseg.pipeline.prepare import PreparedRun, Request, prepare, recut
-from cadseg.pipeline.stages import steps_of
 from cadseg.storage import group
 from cadseg.workers import manifest as manifests
+from cadseg.workers.stages import steps_of
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
@@ -61,11 +61,13 @@ def execute(prepared: PreparedRun, execution: Execution | None = None) -> Report
             manifests.write(files, prepared.store.manifest)
             create_arrays(prepared.store)
             steps = steps_of(prepared.store, prepared.until)
-            outcomes = run_steps(prepared.out, steps, execution or Execution())
+            outcomes = run_steps(
+                prepared.out, steps, execution or Execution(), looks=prepared.looks
+            )
     except OSError as error:
         raise StageError(f"output {prepared.out}: {error}; what is finished is kept") from error
     check(outcomes, files.url)
-    return _report(prepared)
+    return _report(prepared, warnings(outcomes, files.url))
 
 
 def predict(url: str, execution: Execution | None = None, **request: Unpack[Request]) -> Report:
@@ -108,12 +110,12 @@ def with_tree(out: str | Path) -> Store:
     return store
 
 
-def _report(prepared: PreparedRun) -> Report:
+def _report(prepared: PreparedRun, told: list[str]) -> Report:
     if prepared.until not in (None, "segment"):
-        return Report(prepared.out, None)
+        return Report(prepared.out, None, tuple(told))
     warning = _percolation(prepared.store)
     full = f"{prepared.out}/{group.SEGMENTATION}/0"
-    return Report(prepared.out, full, () if warning is None else (warning,))
+    return Report(prepared.out, full, (*told, *([] if warning is None else [warning])))
 
 
 def _percolation(store: Store) -> str | None:

@@ -12,7 +12,7 @@ from cadseg.agglomeration.scoring import METHODS
 from cadseg.graph.cluster_graph import Graph, joined, joined_columns
 from cadseg.graph.edges import Edges
 from cadseg.storage import tables
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 from cadseg.storage.scratch import Scratch
 
 Array = np.ndarray[Any, Any]

@@ -9,20 +9,23 @@ import real_run as real
 
 from cadseg.pipeline.layout import create_arrays
 from cadseg.pipeline.prepare import prepare
-from cadseg.pipeline.stages import STAGES, steps_of
-from cadseg.storage import group, tables
+from cadseg.storage import group
 from cadseg.workers import manifest
 from cadseg.workers.arrays import ARRAYS
 from cadseg.workers.kinds import KINDS
+from cadseg.workers.process import process
+from cadseg.workers.stages import STAGES, steps_of
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import numpy as np
 
     from cadseg.blocks import Block, Roi, Zyx
+    from cadseg.storage.checksums import Written
+    from cadseg.storage.columns import Table
     from cadseg.workers.step import Step, StepKind
 
 DOCS = real.ROOT / "docs" / "on-disk.md"
@@ -46,19 +49,32 @@ class Witness(Store):
             assert self.block.read.contains(roi), f"{self.kind.name} reads beyond its halo"
         return super().read(name, roi)
 
-    def write_roi(self, name: str, roi: Roi, data: Any, names: Any = None) -> None:
-        self.note("writes", name)
-        super().write_roi(name, roi, data, names)
-
     def read_table(
         self, kind: str, level: int, cell: Zyx, columns: tuple[str, ...] | None = None
-    ) -> tables.Table:
+    ) -> Table:
         self.note("reads_tables", kind)
         return super().read_table(kind, level, cell, columns)
 
-    def write_table(self, kind: str, block: Block, table: Mapping[str, Any]) -> None:
-        self.note("tables", kind)
-        super().write_table(kind, block, table)
+    def parts_of(
+        self, kind: str, level: int, cell: Zyx, columns: tuple[str, ...] | None = None
+    ) -> Iterator[Table]:
+        self.note("reads_tables", kind)
+        return super().parts_of(kind, level, cell, columns)
+
+    def rows_between(self, kind: str, level: int, cell: Zyx, begin: int, end: int) -> Table:
+        self.note("reads_tables", kind)
+        return super().rows_between(kind, level, cell, begin, end)
+
+    def write_record(
+        self, step: Step, block: Block, files: Mapping[str, Written], *more: Any
+    ) -> None:
+        super().write_record(step, block, files, *more)
+        for name in step.kind.writes if any("/c/" in name for name in files) else ():
+            self.note("writes", name)
+        for kind in step.kind.tables:
+            level = step.level
+            self.rows_of(kind, level, block.cell)
+            self.note("tables", kind)
 
 
 def witnessed(folder: Path, raw: Path, *changes: str) -> dict[str, dict[str, set[str]]]:
@@ -72,9 +88,8 @@ def witnessed(folder: Path, raw: Path, *changes: str) -> dict[str, dict[str, set
     assert isinstance(store, Witness)
     for step in steps_of(store):
         for cell in store.grid.cells(step.level):
-            block = store.grid.block(step.level, cell, step.halo)
-            store.begin(step, block)
-            step.kind.run(block, store)
+            store.begin(step, store.grid.block(step.level, cell, step.halo))
+            process(store, step, cell)
     return dict(store.__dict__["seen"])
 
 

@@ -108,7 +108,7 @@ def _count(arguments: ast.arguments) -> int:
     return len([a for a in named if a.arg not in ("self", "cls")]) + len(rest)
 
 
-# What may touch a disk beside `storage.files`: nothing of it is a run's bytes.
+# What may touch a disk beside `storage.local_files`: nothing of it is a run's bytes.
 OTHER_FILES = {
     "core/agglomeration/waterz.py": "what its C++ prints goes to /dev/null",
     "core/config.py": "the user's YAML file",
@@ -135,10 +135,10 @@ PATH_CALLS = {
 
 
 def test_a_runs_bytes_have_one_door() -> None:
-    """Only storage.files touches a disk, but for the listed files, each for its reason."""
+    """Only storage.local_files touches a disk, but for the listed files, each for its reason."""
     found = {path.relative_to(ROOT).as_posix() for path in sources("core", "workers", "pipeline")}
     touching = {path for path in found if _touches_a_disk((ROOT / path).read_text("utf-8"))}
-    assert touching - {"core/storage/files.py"} == set(OTHER_FILES)
+    assert touching - {"core/storage/local_files.py"} == set(OTHER_FILES)
 
 
 @pytest.mark.parametrize(

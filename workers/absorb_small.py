@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from cadseg.blocks import Block
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the tables `joins`, `ends` and `voxels` of the block."""
     config = store.config.segment
     tree = Merges(**store.read_table("merges", block.level, block.cell))
@@ -46,9 +47,9 @@ def run(block: Block, store: Store) -> dict[str, int]:
     frozen = store.read_table("frozen", block.level, block.cell)["fragment"]
     go_up = np.isin(clusters, np.concatenate((rows["u"], rows["v"], frozen)))
     keys = np.unique(np.concatenate((rows["key_u"], rows["key_v"], frozen)))
-    store.write_table("joins", block, {"fragment": joins.ids, "component": joins.names})
-    store.write_table("ends", block, {"fragment": keys, "component": joins.of(ends.of(keys))})
-    store.write_table("voxels", block, {"fragment": clusters[go_up], "voxels": voxels[go_up]})
+    out.table("joins", {"fragment": joins.ids, "component": joins.names})
+    out.table("ends", {"fragment": keys, "component": joins.of(ends.of(keys))})
+    out.table("voxels", {"fragment": clusters[go_up], "voxels": voxels[go_up]})
     return {"small": int((smaller < config.min_voxels).sum())}
 
 

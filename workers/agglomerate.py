@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from cadseg.storage.scratch import Scratch
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the tables `merges`, `rows`, `bins` and `frozen` of the block."""
     scoring = store.scoring
     rows, scratch = _rows_of(block, store)
@@ -35,10 +36,10 @@ def run(block: Block, store: Store) -> dict[str, int]:
         scratch=scratch,
     )
     kept, bins = left.tables()
-    store.write_table("merges", block, vars(merges))
-    store.write_table("rows", block, kept)
-    store.write_table("bins", block, bins)
-    store.write_table("frozen", block, vars(frozen))
+    out.table("merges", vars(merges))
+    out.table("rows", kept)
+    out.table("bins", bins)
+    out.table("frozen", vars(frozen))
     return {"edges": rows.u.size, "merges": merges.fragment.size, "left": left.u.size}
 
 
@@ -58,7 +59,7 @@ def _rows_of(block: Block, store: Store) -> tuple[Graph, Scratch]:
 def _column(store: Store, level: int, cell: Zyx, name: str) -> Iterator[Array]:
     """One column of the rows that a block has left, part by part."""
     kind = "rows" if name in cluster_graph.ROW_COLUMNS else "bins"
-    yield store.read_table(kind, level, cell, (name,))[name]
+    return (part[name] for part in store.parts_of(kind, level, cell, (name,)))
 
 
 def frozen_in(block: Block, store: Store, scratch: Scratch) -> Faces:
@@ -74,7 +75,7 @@ def frozen_in(block: Block, store: Store, scratch: Scratch) -> Faces:
 
 def _frozen(store: Store, block: Block) -> Iterator[Faces]:
     """Fragments that may go on outside a block whose rows go up, part by part."""
-    yield Faces(**store.read_table("frozen", block.level, block.cell))
+    return (Faces(**part) for part in store.parts_of("frozen", block.level, block.cell))
 
 
 def cost(work: Work) -> Cost:

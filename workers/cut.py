@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from cadseg.blocks import Block
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the table `cut`: (fragment, segment) for the clusters that the children know."""
     cut = cut_of(block, store)
-    store.write_table("cut", block, {"fragment": cut.ids, "segment": cut.names})
+    out.table("cut", {"fragment": cut.ids, "segment": cut.names})
     return {"fragments": cut.ids.size}
 
 

@@ -10,23 +10,24 @@ from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
     from cadseg.blocks import Block
-    from cadseg.storage.tables import Table
+    from cadseg.storage.columns import Table
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the tables `segments` and `parts` of the block."""
     children = store.grid.children(block.level, block.cell)
     parts = [store.read_table("parts", block.level - 1, cell) for cell in children]
-    return write(block, store, segment_table.joined(parts))
+    return write(block, store, out, segment_table.joined(parts))
 
 
-def write(block: Block, store: Store, rows: Table) -> dict[str, int]:
+def write(block: Block, store: Store, out: BlockWriter, rows: Table) -> dict[str, int]:
     """Write complete rows as `segments`, those that go up a level as `parts`."""
     complete = segment_table.complete(rows, block.write, store.grid.domain)
     for kind, some in (("segments", complete), ("parts", ~complete)):
-        store.write_table(kind, block, {name: column[some] for name, column in rows.items()})
+        out.table(kind, {name: column[some] for name, column in rows.items()})
     return {"segments": int(complete.sum())}
 
 

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from cadseg.blocks import Block
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the table `roots`: (exit, root) for every path that leaves the block."""
     roots = roots_of(block, store)
-    store.write_table("roots", block, {"exit": roots.ids, "root": roots.names})
+    out.table("roots", {"exit": roots.ids, "root": roots.names})
     return {"exits": roots.ids.size}
 
 

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from cadseg.blocks import Block
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the tables `exits` (where each child's exits lead) and `entries` of the block."""
     shape, domain = store.grid.shape, store.grid.domain
     entries, tops, exits = [], [], []
@@ -31,8 +32,8 @@ def run(block: Block, store: Store) -> dict[str, int]:
     ends = Renaming.by_id(np.concatenate(entries), np.concatenate(tops)).followed()
     leaving = np.unique(np.concatenate(exits))
     outer = ends.ids[climb.on_faces(ends.ids, block.write, domain, shape)]
-    store.write_table("exits", block, {"exit": leaving, "top": ends.of(leaving)})
-    store.write_table("entries", block, {"entry": outer, "top": ends.of(outer)})
+    out.table("exits", {"exit": leaving, "top": ends.of(leaving)})
+    out.table("entries", {"entry": outer, "top": ends.of(outer)})
     return {"exits": leaving.size, "entries": outer.size}
 
 

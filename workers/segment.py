@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from cadseg.blocks import Block
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write level 0 of `segmentation`, and the tables `segments` and `parts`, of the block."""
     fragments = names_of(block, store)
     segments = cut.cut_of(block, store).of(fragments)
     numbers = store.read("basins", block.write)
-    store.write("segmentation/0", block, numbers, segments)
+    out.array("segmentation/0", numbers, segments)
     rows = measured(numbers, fragments, segments, block.write, store.grid.shape)
-    return write(block, store, rows)
+    return write(block, store, out, rows)
 
 
 def cost(work: Work) -> Cost:

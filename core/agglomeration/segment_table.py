@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cadseg.arrays import Flags, Ids, Integers, Numbers
-    from cadseg.storage.tables import Table
+    from cadseg.storage.columns import Table
 
 LOWER, UPPER = ("z0", "y0", "x0"), ("z1", "y1", "x1")
 VALUES = ("voxels", *LOWER, *UPPER, "fragments")  # int64, so that differences can be negative

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cadseg.arrays import Array, Flags, Ids, Integers, Numbers, Places
     from cadseg.graph.edges import Edges
-    from cadseg.storage.tables import Table
+    from cadseg.storage.columns import Table
 
 Columns = Callable[[str], "Iterable[Array]"]
 """The values of a column by its name, part by part."""

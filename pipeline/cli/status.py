@@ -18,7 +18,7 @@ def command(out: str) -> None:
     """Show how far the run in OUT is: blocks, speed, time left, residue, the last errors."""
     from cadseg.blocks import cell_name
     from cadseg.pipeline.execution.status import status
-    from cadseg.pipeline.stages import steps_of
+    from cadseg.workers.stages import steps_of
     from cadseg.workers.store import Store
 
     store = Store.open(out)

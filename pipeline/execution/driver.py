@@ -15,7 +15,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cadseg.errors import ConfigError
 from cadseg.pipeline.execution.attempt import Pace
@@ -24,6 +24,7 @@ from cadseg.pipeline.execution.notes import clear_notes
 from cadseg.pipeline.execution.outcome import StepOutcome, outcome
 from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.execution.records import records
+from cadseg.pipeline.execution.repair import Repair
 from cadseg.pipeline.execution.serial import run_serial, unfinished
 from cadseg.pipeline.execution.server import ServerConfig, serve
 from cadseg.pipeline.execution.tracking import base_of
@@ -32,12 +33,13 @@ from cadseg.storage.files import resolved
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from cadseg.blocks import Zyx
     from cadseg.pipeline.execution.launcher import Launcher
     from cadseg.pipeline.execution.watch import Show
     from cadseg.storage.files import Files
+    from cadseg.workers.records import Record
     from cadseg.workers.step import Step
 
 LAUNCHERS: dict[str, Callable[[], Launcher]] = {"local": local}
@@ -80,7 +82,12 @@ class Execution:
 
 
 def run_steps(
-    out: str | Path, steps: Sequence[Step], execution: Execution, *, order: int | None = None
+    out: str | Path,
+    steps: Sequence[Step],
+    execution: Execution,
+    *,
+    order: int | None = None,
+    looks: Collection[str] | None = None,
 ) -> dict[str, StepOutcome]:
     """Compute every block of `steps` that is not done yet.
 
@@ -89,8 +96,21 @@ def run_steps(
         steps: in any order; `Step.after` may name steps that are not among them.
         execution: how.
         order: seed that shuffles the blocks of a serial run; None for the plan's order.
+        looks: stages of which all files are looked for first; None for all.
     """
     store = Store.open(resolved(out))
+    repair = Repair(store)
+    repair.reported()  # of a run that was stopped
+    found = {step.name: records(store, step) for step in steps}
+    repair.look([step for step in steps if looks is None or step.stage in looks], found)
+    _compute(store, steps, execution, order)
+    while repair.reported():
+        _compute(store, steps, execution, order)
+    return {step.name: outcome(store, step, repair.lost[step.name]) for step in steps}
+
+
+def _compute(store: Store, steps: Sequence[Step], execution: Execution, order: int | None) -> None:
+    """Go through the steps once."""
     found = {step.name: records(store, step, prune=True) for step in steps}
     for step in steps:
         clear_notes(store.files, step)
@@ -108,13 +128,12 @@ def run_steps(
                 watch,
                 stop,
             )
-    return {step.name: outcome(store, step) for step in steps}
 
 
 def _config(
     files: Files,
     todo: Sequence[Step],
-    found: Mapping[str, Mapping[Zyx, Mapping[str, Any]]],
+    found: Mapping[str, Mapping[Zyx, Record]],
     execution: Execution,
 ) -> ServerConfig:
     return ServerConfig(
@@ -131,10 +150,10 @@ def _config(
     )
 
 
-def _pace(records: Iterable[Mapping[str, Any]]) -> Pace:
+def _pace(records: Iterable[Record]) -> Pace:
     pace = Pace()
     for record in records:
-        pace.measure(record["seconds"], record["voxels"])
+        pace.measure(record.seconds, record.voxels)
     return pace
 
 

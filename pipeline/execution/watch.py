@@ -13,7 +13,7 @@ import psutil
 
 from cadseg.errors import StageError
 from cadseg.pipeline.execution.notes import clear_notes, notes
-from cadseg.pipeline.execution.records import listed
+from cadseg.workers.names import listed
 
 if TYPE_CHECKING:
     import subprocess
@@ -85,7 +85,7 @@ class Watch:
         """Count in all blocks that got done since the last look."""
         for step in self._steps:
             if len(self.done[step.name]) < self._store.grid.count(step.level):
-                cells = listed(self._store.files, f"records/{step.name}")
+                cells = listed(self._store.files, f"records/{step.name}", ".json")
                 for cell in set(cells) - self.done[step.name]:
                     self.finished(step, cell)
 

@@ -21,7 +21,7 @@ from cadseg.pipeline.layout import create_arrays
 from cadseg.pipeline.plan import IDLE, plan
 from cadseg.pipeline.prepare import PreparedRun, prepare
 from cadseg.storage import group, outputs
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 from cadseg.storage.scratch import Scratch
 from cadseg.workers import manifest
 
@@ -51,7 +51,8 @@ def prepared(folder: Path, blocks: int, *more: str, block: Zyx = BLOCK) -> Prepa
     output = outputs.create_output(
         LocalFiles(folder), "affinities", lead=(3,), shape=shape, dtype="uint8", shard=shape
     )
-    output.write(Roi((0, 0, 0), shape), affinities(shape))
+    with output.files.batch() as batch:
+        output.write(batch, Roi((0, 0, 0), shape), affinities(shape))
     changes = ("volume.voxel_size=[40, 4, 4]", f"block_shape={list(block)}")
     changes += ("segment.min_voxels=20",)  # all steps that there are
     short = ("fragments.distance_clip=2", "fragments.sigma=0.5", "segment.pyramid_levels=1")
