@@ -150,17 +150,14 @@ def _report(prepared: PreparedRun, told: list[str]) -> Report:
 
 def _percolation(store: Store) -> str | None:
     """A warning when one segment holds more of the volume than the config's share."""
-    largest, most = 0, 0
-    for level in range(store.grid.top + 1):
-        for cell in store.grid.cells(level):
-            table = store.read_table("segments", level, cell, ("segment", "voxels"))
-            if table["voxels"].max(initial=0) > most:
-                place = table["voxels"].argmax()
-                largest, most = int(table["segment"][place]), int(table["voxels"][place])
+    steps = [step for step in steps_of(store) if "segments" in step.kind.tables]
+    counts = [record.counts for step in steps for record in records(store, step).values()]
+    largest = max(counts, key=lambda count: (count["largest_voxels"], -count["largest"]))
+    most = largest["largest_voxels"]
     share = most / store.grid.domain.size
     if share <= store.config.agglomerate.percolation_share:
         return None
     return (
-        f"segment {largest} holds {share:.0%} of the volume: neurons have probably run together; "
+        f"segment {largest['largest']} holds {share:.0%} of the volume: neurons have probably run together; "
         "try a higher threshold, as in cadseg relabel --threshold"
     )
