@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from cadseg.agglomeration import agglomerate
+from cadseg.agglomeration.agglomerate import memory_for
 
 if TYPE_CHECKING:
     from cadseg.workers.step import Work
@@ -49,7 +49,7 @@ DECODED_AT_ONCE = 10
 
 def edges(work: Work) -> int:
     """Bytes of the edges of a block while they are agglomerated."""
-    return round(EDGES * work.largest) * agglomerate.PER_ROW
+    return memory_for(round(EDGES * work.largest), round(EDGES * work.largest))
 
 
 def crossing_clusters(work: Work) -> int:
