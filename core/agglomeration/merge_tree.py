@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cadseg.agglomeration.scoring import Scoring
-    from cadseg.arrays import Flags, Ids, Integers
+    from cadseg.arrays import Flags, Ids, Places
     from cadseg.storage.columns import Table
 
 
@@ -135,15 +135,13 @@ def components(edges: Table, scratch: Scratch) -> Renaming:
     ends = itertools.chain(slices({"id": u}), slices({"id": v}))
     nodes = distinct(ordered(ends, ("id",), 2 * u.size, scratch), "id")
     ids = collected(nodes, ("id",), 2 * u.size, scratch)["id"]
-    root = scratch.empty(ids.size, np.int64)
-    for part in parts(ids.size):
-        root[part] = np.arange(part.start, part.stop)
+    root = scratch.counted(ids.size)
     _join(ids, u, v, root)
     others = _others(ids, root)
     return Renaming(*collected(others, ("id", "name"), ids.size, scratch).values())
 
 
-def _others(ids: Ids, root: Integers) -> Iterator[Table]:
+def _others(ids: Ids, root: Places) -> Iterator[Table]:
     """Ids that are not the smallest of theirs, and which is."""
     for part in parts(ids.size):
         others = root[part] != np.arange(part.start, part.stop)
@@ -151,7 +149,7 @@ def _others(ids: Ids, root: Integers) -> Iterator[Table]:
 
 
 @in_place
-def root_of(root: Integers, node: int) -> int:
+def root_of(root: Places, node: int) -> int:
     """The root of a node in a union-find forest, whose paths are halved on the way."""
     while root[node] != node:
         root[node] = root[root[node]]
@@ -160,7 +158,7 @@ def root_of(root: Integers, node: int) -> int:
 
 
 @in_place
-def _join(ids: Ids, u: Ids, v: Ids, root: Integers) -> None:
+def _join(ids: Ids, u: Ids, v: Ids, root: Places) -> None:
     """The smallest node that each is connected to."""
     at_u = at_v = 0
     for i in range(u.size):
