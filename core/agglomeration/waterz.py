@@ -83,6 +83,8 @@ def agglomerate(
     method = scoring.method
     threshold = method.waterz_threshold(floor / (1 << (2 * scoring.half)))
     ends, into, affinity = _merged(affinities, dense, threshold, method.WATERZ)
+    if edges.u.size != edges.v.size:
+        raise ValueError("edges: columns are not of one length")
     u, v = (_places(ids, ends) + 1 for ends in (edges.u, edges.v))
     met = _meetings(u, v, ends, into, ids.size + 1)
     together = met >= 0
