@@ -79,6 +79,7 @@ def pairs_inside(affinities: Array, numbers: Numbers) -> Pairs:
         affinities: [3, z, y, x] unsigned integers.
         numbers: [z, y, x] uint32 of the fragments, 0 for none.
     """
+    assert affinities.shape == (3, *numbers.shape)
     return Pairs(*_inside(affinities, numbers))
 
 
@@ -90,6 +91,7 @@ def pairs_across(affinities: Array, lower: Numbers, upper: Numbers) -> Pairs:
         lower: [n, m] uint32, numbers of the fragments in the plane below, 0 for none.
         upper: [n, m] uint32, those in the plane itself.
     """
+    assert affinities.shape == lower.shape == upper.shape
     return Pairs(*_across(affinities, lower, upper))
 
 
@@ -99,11 +101,19 @@ def edges_of(parts: Sequence[Pairs], ids: Ids) -> Edges:
     Args:
         parts: that together are all contacts that the block counts.
         ids: uint64 by number, of the fragment that it stands for; several can stand for one.
+
+    Raises:
+        ValueError: columns are not of one length, or there is no such number.
     """
     pair, total, count, largest = (
         np.concatenate(column) for column in zip(*(vars(p).values() for p in parts), strict=True)
     )
-    u, v = ids[pair >> np.uint64(32)], ids[pair & np.uint64(0xFFFFFFFF)]
+    if not pair.size == total.size == count.size == largest.size:
+        raise ValueError("pairs: columns are not of one length")
+    larger, smaller = pair >> np.uint64(32), pair & np.uint64(0xFFFFFFFF)
+    if max(larger.max(initial=0), smaller.max(initial=0)) >= ids.size:
+        raise ValueError(f"pairs: a number is not among those of {ids.size} basins")
+    u, v = ids[larger], ids[smaller]
     u, v = np.minimum(u, v), np.maximum(u, v)
     order = Scratch().order(u, v)
     order = order[(u != v)[order]]
@@ -175,6 +185,8 @@ def _outer(
             if end[axis] == outer[axis]:
                 bits |= 1 << (2 * axis + side)
         for part in parts() if bits else ():
+            if part.fragment.size != part.faces.size:
+                raise ValueError("frozen fragments: columns are not of one length")
             faces = part.faces & np.uint8(bits)
             there = faces != 0
             yield Faces(part.fragment[there], faces[there])
