@@ -17,9 +17,12 @@ from cadseg import config as configs
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.config import Config
 from cadseg.errors import ConfigError, OutputError, VolumeError
-from cadseg.pipeline.identity import identities, redone
+from cadseg.pipeline.identity import identities, redone, with_contents
+from cadseg.pipeline.verify_input import contents
 from cadseg.storage import group, inputs, volume
 from cadseg.storage.files import open_files, resolved
+from cadseg.storage.fingerprint import fingerprint
+from cadseg.workers import manifest as manifests
 from cadseg.workers.manifest import Manifest, NetworkOrigin, Source
 from cadseg.workers.stages import Stage, stages_of
 from cadseg.workers.store import Store
@@ -44,6 +47,8 @@ class Request(TypedDict, total=False):
         overrides: ``key=value`` changes to it.
         until: the last stage to run; None for all.
         restart: redo stages whose inputs changed, and all below them.
+        verify_input: read the volume and the mask whole, and compare them with what an earlier run
+            in the same place that did so has read.
     """
 
     out: str | Path | None
@@ -51,6 +56,7 @@ class Request(TypedDict, total=False):
     overrides: Sequence[str]
     until: str | None
     restart: bool
+    verify_input: bool
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,8 @@ def prepare(url: str, *, source: Source = "raw", **request: Unpack[Request]) -> 
         raise ConfigError(f"--until {until}: there is no such stage; accepted are {names}")
     tree = chosen.model_dump(mode="json")
     stages = identities(stages_of(store), tree, _extra(array, store))
+    voxels = _contents(array, store) if request.get("verify_input") else {}
+    stages = with_contents(stages, voxels, manifests.read(files))
     store = Store(files, manifest.model_copy(update={"stages": stages}))
     return PreparedRun(store, redone(store, restart=request.get("restart", False)), until)
 
@@ -228,12 +236,22 @@ def _extra(array: Volume, store: Store) -> Mapping[str, Json]:
     """Inputs of single stages beyond the config."""
     extra: dict[str, Json] = {"fragments": {}, "segment": _geometry(store.manifest)}
     first = stages_of(store)[0].name
-    extra[first] = extra.get(first, {}) | {"volume": array.fingerprint()}
+    extra[first] = extra.get(first, {}) | {"volume": fingerprint(array)}
     if store.manifest.network is not None:
         extra[first] |= store.manifest.network.model_dump(exclude={"weights"})
     if store.mask is not None:
-        extra["fragments"]["mask"] = store.mask.fingerprint()
+        extra["fragments"]["mask"] = fingerprint(store.mask)
     return extra
+
+
+def _contents(array: Volume, store: Store) -> Mapping[str, dict[str, str]]:
+    """Hashes of all voxels that stages read from outside the run, by stage."""
+    first, masked = stages_of(store)[0].name, {}
+    if store.mask is not None:
+        masked = contents({"mask": store.mask})
+    found = {"fragments": masked}
+    found[first] = found.get(first, {}) | contents({"volume": array})
+    return found
 
 
 def _geometry(manifest: Manifest) -> Json:

@@ -158,21 +158,6 @@ def test_nothing_to_do_takes_no_time(tmp_path: Path) -> None:
     assert not (out / "toy.log").exists()
 
 
-def test_tracking_may_lie_elsewhere(tmp_path: Path) -> None:
-    """The folder for daisy's tracking is the user's choice, and what else is in it stays."""
-    mine = tmp_path / "elsewhere" / "a" / "mine"
-    mine.mkdir(parents=True)
-    out = toy_run.folder(tmp_path / "out")
-    run_steps(
-        out,
-        [toy_run.step("a")],
-        quiet(workers=1, tracking=tmp_path / "elsewhere"),
-    )
-    assert not (out / "tracking").exists()
-    assert mine.is_dir()
-    assert len(list(mine.parent.parent.glob("cadseg-*/a/*/wall_seconds"))) == 1
-
-
 def test_the_time_limit_follows_the_blocks() -> None:
     """A block may take 20 times the slowest so far, large ones longer, and never too little."""
     pace = Pace()
