@@ -57,7 +57,7 @@ def leavings(prepared: PreparedRun, stage: Stage) -> list[str]:
     names += [table_folder(table) for table in tables if table in FOR_USERS]
     found = [name for name in dict.fromkeys(names) if files.list(name)]
     kinds = tuple(kind.name for kind in stage.kinds)
-    for folder in ("records", "tables", "tracking", CHECKPOINTS, ATTEMPTS, REPORTS):
+    for folder in ("records", "tables", CHECKPOINTS, ATTEMPTS, REPORTS):
         found += [f"{folder}/{step}" for step in files.list(folder) if step.startswith(kinds)]
     return found
 

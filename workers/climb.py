@@ -31,7 +31,7 @@ def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     pairs = pairs_inside(own, climb.labels)
     out.array("basins", climb.labels)
     out.table("basins", {"id": climb.ids})
-    out.table("exits", {"exit": climb.exits, "top": climb.exits})
+    out.table("exits", {"exit": climb.exits})
     out.table("entries", {"entry": climb.entries, "top": climb.entry_labels})
     out.table("pairs", vars(pairs))
     out.table("rim", {"affinity": rim(own, block, store)})

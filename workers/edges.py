@@ -77,6 +77,6 @@ KIND = StepKind(
     run=run,
     cost=cost,
     reads=("basins",),
-    reads_tables=("basins", "exits", "roots", "pairs", "rim"),
+    reads_tables=("basins", "exits", "roots", "roots_begins", "pairs", "rim"),
     tables=("edges", "faces"),
 )

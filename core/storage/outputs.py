@@ -83,6 +83,17 @@ class OutputArray:
                 batch.remove(name)
         return made
 
+    def check(self, name: str, written: Written) -> None:
+        """Read all of a shard, by its name.
+
+        Raises:
+            DamagedError: it is not what was written.
+        """
+        try:
+            shards.check(functools.partial(self.files.read_ranges, name), self.layout, written)
+        except ValueError as error:
+            raise DamagedError(name, str(error)) from None
+
     def shard_name(self, cell: Zyx) -> str:
         """Name of the object that is the shard at `cell` of the array's grid."""
         lead = len(self.layout.shard) - 3

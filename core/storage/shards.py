@@ -151,10 +151,28 @@ def decode(
             out[target] = 0
             continue
         content = next(chunks)
-        if content[-4:] != sums[cell].tobytes() or checksum(content[:-4]) != sums[cell]:
-            raise ValueError(f"it was changed, in chunk {cell}")
+        _check_chunk(content, sums, cell)
         chunk = np.frombuffer(_unpacked(content[:-4]), out.dtype.newbyteorder("<"))
         out[target] = chunk.reshape(layout.inner)[source]
+
+
+def check(read: Ranges, layout: Layout, written: Written) -> None:
+    """Read all of a shard, a chunk at a time.
+
+    Raises:
+        ValueError: it is not what was written; what was found.
+        FileNotFoundError: there is no shard.
+    """
+    places, sums = _tail(read, layout, written)
+    cells = [cell for cell in np.ndindex(sums.shape) if places[cell][0] != _EMPTY]
+    contents = read([_place(places[cell]) for cell in cells])
+    for cell, content in zip(cells, contents, strict=True):
+        _check_chunk(content, sums, cell)
+
+
+def _check_chunk(content: bytes, sums: Array, cell: tuple[int, ...]) -> None:
+    if content[-4:] != sums[cell].tobytes() or checksum(content[:-4]) != sums[cell]:
+        raise ValueError(f"it was changed, in chunk {cell}")
 
 
 def _place(entry: Array) -> tuple[int, int]:

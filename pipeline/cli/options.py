@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,7 +43,6 @@ EXECUTION = (
     ),
     click.option("--serial", is_flag=True, help="Everything in this process, for debugging."),
     click.option("--timeout", type=float, help="Seconds that a block may take."),
-    click.option("--tracking", type=click.Path(path_type=Path), help="Local folder for notes."),
 )
 REQUESTED = ("out", "config", "until", "restart", "verify_input")
 """Options that say the same to the library."""
@@ -81,13 +79,11 @@ def execution_options(function: F) -> F:
     """Options that say how to run, which never change the result; passed on as ``execution``."""
 
     @functools.wraps(function)
-    def command(
-        workers: int, serial: bool, timeout: float | None, tracking: Path | None, **given: Any
-    ) -> Any:
+    def command(workers: int, serial: bool, timeout: float | None, **given: Any) -> Any:
         def execution() -> Execution:
             from cadseg.pipeline.execution.driver import Execution
 
-            return Execution(workers=workers, serial=serial, timeout=timeout, tracking=tracking)
+            return Execution(workers=workers, serial=serial, timeout=timeout)
 
         return function(execution=execution, **given)
 

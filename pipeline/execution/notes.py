@@ -2,7 +2,8 @@
 
 While a block is computed, and after it failed, a note lies in
 ``OUT/logs/attempts/STEP/.../Z.Y.X.json``: which attempt it is, in which process, and the first line
-of its error (null while it runs, or when its process died without a word). The note goes when the
+of its error and the system's number for it (null while it runs, or when its process died without a
+word). The note goes when the
 block is done.
 """
 
@@ -55,18 +56,26 @@ def read_note(files: Files, step: Step, cell: Zyx) -> Note | None:
 
 
 def write_note(
-    files: Files, step: Step, cell: Zyx, *, attempt: int, log: str, error: str | None = None
+    files: Files,
+    step: Step,
+    cell: Zyx,
+    *,
+    attempt: int,
+    log: str,
+    error: BaseException | None = None,
 ) -> None:
     """Note that this process tries a block, or how it failed."""
+    line = None if error is None else f"{type(error).__name__}: {error}".splitlines()[0]
     note = {
         "attempt": attempt,
-        "error": error,
+        "error": line,
+        "errno": getattr(error, "errno", None),
         "log": log,
         "pid": os.getpid(),
         "host": os.uname().nodename,
         "started": time.time(),
     }
-    files.write(note_name(step, cell), json.dumps(note).encode())
+    files.write(note_name(step, cell), json.dumps(note).encode(), durable=False)
 
 
 def clear_notes(files: Files, step: Step, cells: Collection[Zyx] | None = None) -> None:

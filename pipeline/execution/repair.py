@@ -57,16 +57,20 @@ class Repair:
             StageError: a file was lost again and again.
         """
         reports = list(_reports(self._store.files))
+        self.withdraw(reports)
         for lost in reports:
-            self._withdraw(lost)
             self._store.files.remove(divided(f"{REPORTS}/{lost.step}", lost.cell, ".json"))
         return bool(reports)
 
     def look(self, steps: Iterable[Step], found: Mapping[str, Mapping[Zyx, Record]]) -> None:
         """Withdraw blocks of which a file is missing, or has another length than it must have."""
         for step in steps:
-            for lost in _misfits(self._store.files, step, found[step.name]):
-                self._withdraw(lost)
+            self.withdraw(_misfits(self._store.files, step, found[step.name]))
+
+    def withdraw(self, lost: Iterable[LostBlockError]) -> None:
+        """Have these blocks count as not done."""
+        for error in lost:
+            self._withdraw(error)
 
     def _withdraw(self, lost: LostBlockError) -> None:
         self._times[lost.file] += 1
