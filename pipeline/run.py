@@ -17,7 +17,7 @@ from cadseg.pipeline.execution.driver import Execution as Execution
 from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.lock import lock
 from cadseg.pipeline.execution.outcome import check, warnings
-from cadseg.pipeline.execution.records import records
+from cadseg.pipeline.execution.records import largest, tally
 from cadseg.pipeline.layout import clear, create_arrays, make_group
 from cadseg.pipeline.prepare import PreparedRun, Request, prepare, recut
 from cadseg.storage import group
@@ -102,7 +102,7 @@ def with_tree(out: str | Path) -> Store:
     """
     store = Store.open(out)
     for step in steps_of(store, "agglomerate"):
-        if len(records(store, step)) < store.grid.count(step.level):
+        if tally(store, step).blocks < store.grid.count(step.level):
             raise OutputError(
                 f"output {out}: has no finished merge tree, since {step.name} is not done; run "
                 "cadseg predict or cadseg segment to its end first"
@@ -120,17 +120,16 @@ def _report(prepared: PreparedRun, told: list[str]) -> Report:
 
 def _percolation(store: Store) -> str | None:
     """A warning when one segment holds more of the volume than the config's share."""
-    largest, most = 0, 0
-    for level in range(store.grid.top + 1):
-        for cell in store.grid.cells(level):
-            table = store.read_table("segments", level, cell, ("segment", "voxels"))
-            if table["voxels"].max(initial=0) > most:
-                place = table["voxels"].argmax()
-                largest, most = int(table["segment"][place]), int(table["voxels"][place])
+    segment = most = 0
+    for step in steps_of(store):
+        if "segments" in step.kind.tables:
+            found = largest(store, step, "largest_voxels")
+            if found.get("largest_voxels", 0) > most:
+                segment, most = found["largest"], found["largest_voxels"]
     share = most / store.grid.domain.size
     if share <= store.config.agglomerate.percolation_share:
         return None
     return (
-        f"segment {largest} holds {share:.0%} of the volume: neurons have probably run together; "
+        f"segment {segment} holds {share:.0%} of the volume: neurons have probably run together; "
         "try a higher threshold, as in cadseg relabel --threshold"
     )

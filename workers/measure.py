@@ -28,7 +28,13 @@ def write(block: Block, store: Store, out: BlockWriter, rows: Table) -> dict[str
     complete = segment_table.complete(rows, block.write, store.grid.domain)
     for kind, some in (("segments", complete), ("parts", ~complete)):
         out.table(kind, {name: column[some] for name, column in rows.items()})
-    return {"segments": int(complete.sum())}
+    found = {name: column[complete] for name, column in rows.items()}
+    counts = {"segments": int(complete.sum()), "largest": 0, "largest_voxels": 0}
+    if counts["segments"]:
+        place = found["voxels"].argmax()
+        counts["largest"] = int(found["segment"][place])
+        counts["largest_voxels"] = int(found["voxels"][place])
+    return counts
 
 
 def cost(work: Work) -> Cost:

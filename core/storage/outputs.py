@@ -85,8 +85,7 @@ class OutputArray:
 
     def shard_name(self, cell: Zyx) -> str:
         """Name of the object that is the shard at `cell` of the array's grid."""
-        lead = len(self.layout.shard) - 3
-        return "/".join([self.name, "c", *("0" * lead), *map(str, cell)])
+        return shard_name(self.name, len(self.layout.shard) - 3, cell)
 
     def _read(self, name: str, box: tuple[slice, ...], out: Array, written: Written | None) -> None:
         if written == ABSENT:
@@ -101,6 +100,11 @@ class OutputArray:
             out[...] = 0
         except ValueError as error:
             raise DamagedError(name, str(error)) from None
+
+
+def shard_name(array: str, lead: int, cell: Zyx) -> str:
+    """Name of a shard of an array with `lead` leading axes, whole in each shard."""
+    return "/".join([array, "c", *("0" * lead), *map(str, cell)])
 
 
 def create_output(

@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cadseg.errors import ConfigError
-from cadseg.pipeline.execution.attempt import Pace
 from cadseg.pipeline.execution.local import local
 from cadseg.pipeline.execution.notes import clear_notes
 from cadseg.pipeline.execution.outcome import StepOutcome, outcome
 from cadseg.pipeline.execution.progress import Progress
-from cadseg.pipeline.execution.records import records
 from cadseg.pipeline.execution.repair import Repair
 from cadseg.pipeline.execution.serial import run_serial, unfinished
 from cadseg.pipeline.execution.server import ServerConfig, serve
@@ -33,13 +31,12 @@ from cadseg.storage.files import resolved
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from cadseg.blocks import Zyx
+    from cadseg.pipeline.execution.done import Done
     from cadseg.pipeline.execution.launcher import Launcher
     from cadseg.pipeline.execution.watch import Show
     from cadseg.storage.files import Files
-    from cadseg.workers.records import Record
     from cadseg.workers.step import Step
 
 LAUNCHERS: dict[str, Callable[[], Launcher]] = {"local": local}
@@ -101,21 +98,27 @@ def run_steps(
     store = Store.open(resolved(out))
     repair = Repair(store)
     repair.reported()  # of a run that was stopped
-    found = {step.name: records(store, step) for step in steps}
-    repair.look([step for step in steps if looks is None or step.stage in looks], found)
-    _compute(store, steps, execution, order)
-    while repair.reported():
-        _compute(store, steps, execution, order)
+    done = {
+        step.name: repair.done(step, look=looks is None or step.stage in looks) for step in steps
+    }
+    _compute(store, steps, execution, order, done)
+    while lost := repair.reported():
+        done |= {step.name: repair.done(step, look=False) for step in steps if step.name in lost}
+        _compute(store, steps, execution, order, done)
     return {step.name: outcome(store, step, repair.lost[step.name]) for step in steps}
 
 
-def _compute(store: Store, steps: Sequence[Step], execution: Execution, order: int | None) -> None:
+def _compute(
+    store: Store,
+    steps: Sequence[Step],
+    execution: Execution,
+    order: int | None,
+    done: Mapping[str, Done],
+) -> None:
     """Go through the steps once."""
-    found = {step.name: records(store, step, prune=True) for step in steps}
     for step in steps:
         clear_notes(store.files, step)
-    todo = unfinished(store.grid, steps, found)
-    done = {name: set(cells) for name, cells in found.items()}
+    todo = unfinished(store.grid, steps, done)
     watch = Watch(store, todo, done, execution.progress, execution.workers)
     with stoppable(at_once=execution.serial) as stop, contextlib.ExitStack() as stack:
         stack.callback(execution.progress.stop)
@@ -123,7 +126,7 @@ def _compute(store: Store, steps: Sequence[Step], execution: Execution, order: i
             run_serial(store, todo, watch, retries=execution.retries, order=order)
         elif todo:
             _run_apart(
-                _config(store.files, todo, found, execution),
+                _config(store.files, todo, done, execution),
                 store.files.local("logs/server.log"),
                 watch,
                 stop,
@@ -133,14 +136,14 @@ def _compute(store: Store, steps: Sequence[Step], execution: Execution, order: i
 def _config(
     files: Files,
     todo: Sequence[Step],
-    found: Mapping[str, Mapping[Zyx, Record]],
+    done: Mapping[str, Done],
     execution: Execution,
 ) -> ServerConfig:
     return ServerConfig(
         out=files.url,
         steps=todo,
-        done={step.name: frozenset(found[step.name]) for step in todo},
-        paces={step.name: _pace(found[step.name].values()) for step in todo},
+        done={step.name: done[step.name].mask for step in todo},
+        paces={step.name: done[step.name].pace for step in todo},
         workers=execution.workers,
         retries=execution.retries,
         timeout=execution.timeout,
@@ -148,13 +151,6 @@ def _config(
         launcher=LAUNCHERS[execution.launcher],
         parent=os.getpid(),
     )
-
-
-def _pace(records: Iterable[Record]) -> Pace:
-    pace = Pace()
-    for record in records:
-        pace.measure(record.seconds, record.voxels)
-    return pace
 
 
 def _run_apart(config: ServerConfig, log: Path, watch: Watch, stop: Sequence[int]) -> None:

@@ -13,7 +13,7 @@ from cadseg.blocks import Grid, Zyx, zyx
 from cadseg.pipeline.execution.attempt import attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence, Sized
 
     from cadseg.pipeline.execution.watch import Watch
     from cadseg.workers.step import Step
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 LOG = "logs/serial.log"
 
 
-def unfinished(
-    grid: Grid, steps: Sequence[Step], done: Mapping[str, Collection[Zyx]]
-) -> list[Step]:
+def unfinished(grid: Grid, steps: Sequence[Step], done: Mapping[str, Sized]) -> list[Step]:
     """The steps that still have blocks to do, sorted by their dependencies.
 
     A step after a finished one waits for what the finished one waits for: where a record upstream

@@ -18,10 +18,10 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cadseg.blocks import Grid, Roi, Zyx, zyx
+from cadseg.blocks import Grid, Roi, zyx
 from cadseg.pipeline.execution.forkserver import die_with
 from cadseg.pipeline.execution.stub import Stub
-from cadseg.pipeline.execution.tracking import folder_of, mask_of
+from cadseg.pipeline.execution.tracking import folder_of
 from cadseg.pipeline.execution.worker import Worker
 from cadseg.workers.store import Store
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from cadseg.arrays import Bytes
     from cadseg.pipeline.execution.attempt import Pace
     from cadseg.pipeline.execution.launcher import Launcher
     from cadseg.workers.step import Step
@@ -46,7 +47,7 @@ class ServerConfig:
     Attributes:
         out: where the run lies.
         steps: those with blocks to do.
-        done: the blocks that are done, per step.
+        done: per step, a byte per block, 1 where it is done.
         paces: of the blocks that are done, per step.
         workers: processes that compute at the same time.
         retries: how often a failed block is tried again.
@@ -58,7 +59,7 @@ class ServerConfig:
 
     out: str
     steps: Sequence[Step]
-    done: Mapping[str, frozenset[Zyx]]
+    done: Mapping[str, Bytes]
     paces: Mapping[str, Pace]
     workers: int
     retries: int
@@ -117,7 +118,7 @@ def _task(store: Store, config: ServerConfig, step: Step, launcher: Launcher) ->
         pace=config.paces[step.name],
         patience=max(PATIENCE, PER_WORKER * config.workers),
     )
-    done = mask_of(store.grid, step, config.done[step.name])
+    done = config.done[step.name]
     left = int(done.size - done.sum())
     return daisy.v2.Task(
         step.name,

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg.blocks import Grid, Zyx, zyx
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from cadseg.arrays import Bytes
@@ -28,15 +25,6 @@ def base_of(files: Files, given: Path | None) -> Path:
     if given is None:
         return files.local("tracking")
     return given.absolute() / f"cadseg-{zlib.crc32(files.url.encode()):08x}"
-
-
-def mask_of(grid: Grid, step: Step, cells: Iterable[Zyx]) -> Bytes:
-    """An array with one element per block of `step`, 1 at `cells`."""
-    begin, end = grid.span(step.level)
-    mask = np.zeros(zyx(e - b for b, e in zip(begin, end, strict=True)), np.uint8)
-    for cell in cells:
-        mask[zyx(c - b for c, b in zip(cell, begin, strict=True))] = 1
-    return mask
 
 
 def folder_of(base: Path, store: Store, step: Step, done: Bytes) -> Path:
