@@ -27,6 +27,7 @@ from cadseg.pipeline.execution.serial import run_serial, unfinished
 from cadseg.pipeline.execution.server import ServerConfig, serve
 from cadseg.pipeline.execution.tracking import base_of
 from cadseg.pipeline.execution.watch import Watch, follow, stoppable
+from cadseg.pipeline.execution.waves import finished, waves
 from cadseg.storage.files import resolved
 from cadseg.workers.store import Store
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from cadseg.pipeline.execution.done import Done
     from cadseg.pipeline.execution.launcher import Launcher
     from cadseg.pipeline.execution.watch import Show
+    from cadseg.pipeline.execution.waves import Part
     from cadseg.storage.files import Files
     from cadseg.workers.step import Step
 
@@ -124,26 +126,24 @@ def _compute(
         stack.callback(execution.progress.stop)
         if execution.serial:
             run_serial(store, todo, watch, retries=execution.retries, order=order)
-        elif todo:
-            _run_apart(
-                _config(store.files, todo, done, execution),
-                store.files.local("logs/server.log"),
-                watch,
-                stop,
-            )
+        else:
+            for wave in waves(store.grid, todo, done):
+                log = store.files.local("logs/server.log")
+                _run_apart(_config(store.files, wave, done, execution), log, watch, stop)
+                if not finished(wave):
+                    break
 
 
 def _config(
     files: Files,
-    todo: Sequence[Step],
+    wave: Sequence[Part],
     done: Mapping[str, Done],
     execution: Execution,
 ) -> ServerConfig:
     return ServerConfig(
         out=files.url,
-        steps=todo,
-        done={step.name: done[step.name].mask for step in todo},
-        paces={step.name: done[step.name].pace for step in todo},
+        wave=wave,
+        paces={part.step.name: done[part.step.name].pace for part in wave},
         workers=execution.workers,
         retries=execution.retries,
         timeout=execution.timeout,

@@ -13,7 +13,7 @@ from cadseg.blocks import Grid, Zyx, zyx
 from cadseg.pipeline.execution.attempt import attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence, Sized
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 
     from cadseg.pipeline.execution.watch import Watch
     from cadseg.workers.step import Step
@@ -69,13 +69,14 @@ def run_serial(
         order: seed that shuffles the blocks; None for the order of the steps and the grid.
     """
     done = watch.done
-    todo = [
+    todo: Iterable[tuple[Step, Zyx]] = (
         (step, cell)
         for step in steps
         for cell in store.grid.cells(step.level)
         if cell not in done[step.name]
-    ]
+    )
     if order is not None:
+        todo = list(todo)
         random.Random(order).shuffle(todo)
     known = {step.name: step for step in steps}
 
