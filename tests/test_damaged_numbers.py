@@ -15,18 +15,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cadseg.agglomeration import waterz
+from cadseg.agglomeration import merge_tree, segment_table, waterz
 from cadseg.agglomeration.agglomerate import agglomerate
 from cadseg.agglomeration.scoring import METHODS, Scoring
 from cadseg.blocks import Roi
 from cadseg.fragments.climb import climb
 from cadseg.graph.cluster_graph import Graph, joined_columns
 from cadseg.graph.edges import Edges, Faces, Pairs, edges_of, outer_faces, pairs_inside
+from cadseg.renaming import Renaming
 from cadseg.storage.scratch import Scratch
 
 Array = np.ndarray[Any, Any]
 Table = dict[str, Array]
-MANY = settings(max_examples=200, deadline=None)
+MANY = settings(max_examples=100, deadline=None)
 DAMAGE = ("one value", "all values", "order", "length", "again")
 VALUES = (0, 1, 255, 2**32 - 1, 2**32, 2**56, 2**63, 2**64 - 1)
 
@@ -143,3 +144,47 @@ def test_voxels(data: st.DataObject) -> None:
     climb(rng.choice(extremes, shape), read, Roi(begin, end), shape, dimensions=dimensions)
     numbers = rng.choice(np.array([0, 1, 2**31, 2**32 - 1], np.uint32), shape)
     assert pairs_inside(np.full((3, *shape), 255, np.uint8), numbers).pair.size <= 3
+
+
+@MANY
+@given(data=st.data())
+def test_trees(data: st.DataObject) -> None:
+    """Merges, clusters and names are followed, or refused."""
+    rng = data.draw(st.builds(np.random.default_rng, st.integers(0, 10**6)))
+    fragment = rng.permutation(np.arange(2, data.draw(st.integers(2, 12)), dtype=np.uint64))
+    parent = np.array([rng.integers(1, f) for f in fragment], np.uint64)
+    merges = data.draw(st.composite(damaged)({"fragment": fragment, "parent": parent}))
+    ids = np.arange(1, fragment.size + 2, dtype=np.uint64)
+    clusters = data.draw(st.composite(damaged)({"ids": ids, "voxels": ids.copy()}))
+    size, scratch = merges["fragment"].size, Scratch()
+    with contextlib.suppress(ValueError):
+        merge_tree.small_sides(
+            [merges], size, clusters["ids"], clusters["voxels"], least=3, scratch=scratch
+        )
+    with contextlib.suppress(ValueError):
+        merge_tree.components({"u": merges["fragment"], "v": merges["parent"]}, scratch)
+    names = Renaming(
+        *data.draw(st.composite(damaged)({"ids": ids, "names": ids[::-1].copy()})).values()
+    )
+    with contextlib.suppress(ValueError):
+        names.of(merges["fragment"])
+    with contextlib.suppress(ValueError):
+        names.follow()
+
+
+@MANY
+@given(data=st.data())
+def test_segments(data: st.DataObject) -> None:
+    """Voxels whose numbers stand for nothing, and rows of segments, are measured, or refused."""
+    rng = data.draw(st.builds(np.random.default_rng, st.integers(0, 10**6)))
+    ids = np.arange(5, dtype=np.uint64)
+    box = Roi((0, 0, 0), (2, 3, 4))
+    numbers = rng.integers(0, 5, box.shape, np.uint32).ravel()
+    numbers = data.draw(st.composite(damaged)({"numbers": numbers}))["numbers"]
+    if numbers.size == box.size:
+        with contextlib.suppress(ValueError):
+            segment_table.measured(numbers.reshape(box.shape), ids, ids, box, box.shape)
+    rows = segment_table.measured(np.full(box.shape, 3, np.uint32), ids, ids, box, box.shape)
+    parts = [data.draw(st.composite(damaged)(rows)) for _ in range(2)]
+    with contextlib.suppress(ValueError):
+        segment_table.joined(parts)
