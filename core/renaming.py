@@ -67,7 +67,7 @@ def mark(ids: Ids, some: Ids, flags: Flags) -> None:
 
 
 @in_place
-def place_of(ids: Ids, one: Int, near: Int) -> int:
+def place_of(ids: Ids, one: Int, near: int) -> int:
     """The first place of sorted `ids` that holds `one` or more; looked for around `near`."""
     low, high = -1, ids.size  # ids[low] < one <= ids[high]
     step, at = 1, min(near, ids.size - 1)

@@ -26,6 +26,7 @@ from cadseg.pipeline.layout import clear, create_arrays, make_group
 from cadseg.pipeline.prepare import PreparedRun, Request, prepare, recut
 from cadseg.storage import group
 from cadseg.workers import manifest as manifests
+from cadseg.workers.checkpoint import FOLDER as CHECKPOINTS
 from cadseg.workers.stages import steps_of
 from cadseg.workers.store import Store
 
@@ -71,6 +72,8 @@ def execute(prepared: PreparedRun, execution: Execution | None = None) -> Report
             outcomes = run_steps(
                 prepared.out, steps, execution or Execution(), looks=prepared.looks, check=check
             )
+            if all(outcome.done == outcome.total for outcome in outcomes.values()):
+                files.remove(CHECKPOINTS)
     except OSError as error:
         raise StageError(
             f"output {prepared.out}: {error.strerror or error}; what is finished is kept, and the "
@@ -158,6 +161,6 @@ def _percolation(store: Store) -> str | None:
     if share <= store.config.agglomerate.percolation_share:
         return None
     return (
-        f"segment {largest['largest']} holds {share:.0%} of the volume: neurons have probably run together; "
-        "try a higher threshold, as in cadseg relabel --threshold"
+        f"segment {largest['largest']} holds {share:.0%} of the volume: neurons have probably run "
+        "together; try a higher threshold, as in cadseg relabel --threshold"
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cadseg.agglomeration.scoring import Scoring
-    from cadseg.arrays import Flags, Ids, Integers
+    from cadseg.arrays import Flags, Ids, Places
     from cadseg.storage.columns import Table
 
 
@@ -142,15 +142,13 @@ def components(edges: Table, scratch: Scratch) -> Renaming:
     ends = itertools.chain(slices({"id": u}), slices({"id": v}))
     nodes = distinct(ordered(ends, ("id",), 2 * u.size, scratch), "id")
     ids = collected(nodes, ("id",), 2 * u.size, scratch)["id"]
-    root = scratch.empty(ids.size, np.int64)
-    for part in parts(ids.size):
-        root[part] = np.arange(part.start, part.stop)
+    root = scratch.counted(ids.size)
     _join(ids, u, v, root)
     others = _others(ids, root)
     return Renaming(*collected(others, ("id", "name"), ids.size, scratch).values())
 
 
-def _others(ids: Ids, root: Integers) -> Iterator[Table]:
+def _others(ids: Ids, root: Places) -> Iterator[Table]:
     """Ids that are not the smallest of theirs, and which is."""
     for part in parts(ids.size):
         others = root[part] != np.arange(part.start, part.stop)
@@ -158,7 +156,7 @@ def _others(ids: Ids, root: Integers) -> Iterator[Table]:
 
 
 @in_place
-def root_of(root: Integers, node: int) -> int:
+def root_of(root: Places, node: int) -> int:
     """The root of a node in a union-find forest, whose paths are halved on the way."""
     while root[node] != node:
         root[node] = root[root[node]]
@@ -167,7 +165,7 @@ def root_of(root: Integers, node: int) -> int:
 
 
 @in_place
-def _join(ids: Ids, u: Ids, v: Ids, root: Integers) -> None:
+def _join(ids: Ids, u: Ids, v: Ids, root: Places) -> None:
     """The smallest node that each is connected to."""
     at_u = at_v = 0
     for i in range(u.size):
@@ -208,7 +206,7 @@ def _compare(
     for i in range(parent.size):
         if parent[i] != last:
             last = parent[i]
-            at = np.uint64(place_of(clusters, last, np.int64(at)))
+            at = np.uint64(place_of(clusters, last, int(np.int64(at))))
             size = before[at]
         small[place[i]] = min(size, side[i]) < least
         size += side[i]
