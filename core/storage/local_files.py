@@ -28,7 +28,7 @@ from cadseg.storage.local_batch import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from cadseg.storage.files import Data, Span
+    from cadseg.storage.files import Batch, Data, Span
 
 GONE = "the folder has gone, or another one is in its place; was its disk unmounted?"
 FULL = "the disk can hold no more files: no inodes are left"
@@ -85,9 +85,11 @@ class LocalFiles:
         with LocalBatch(self._root(make=True), durable=durable) as batch:
             batch.write(name, data)
 
-    def batch(self) -> LocalBatch:
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[Batch]:
         """Write objects that are put in their places together, by renaming temporary files."""
-        return LocalBatch(self._root(make=True))
+        with LocalBatch(self._root(make=True)) as batch:
+            yield batch
 
     def create(self, name: str, data: Data) -> bool:
         """Put an object in its place, by a hard link, unless one is there."""
