@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cadseg.workers.store import Store
 
 EDGES = 0.02
-"""Edges per voxel."""
+"""Edges per voxel: 0.0195 in FIB-25 climbed in sections, 0.0108 in SNEMI3D."""
 
 FRAGMENTS = 0.01
 """Fragments per voxel: 0.0017 in SNEMI3D."""
@@ -49,7 +49,8 @@ DECODED_AT_ONCE = 10
 
 def edges(work: Work) -> int:
     """Bytes of the edges of a block while they are agglomerated."""
-    return memory_for(round(EDGES * work.largest), round(EDGES * work.largest))
+    rows = round(EDGES * work.largest)
+    return memory_for(rows, rows if work.store.scoring.method.HISTOGRAMS else 0)
 
 
 def crossing_clusters(work: Work) -> int:

@@ -105,7 +105,12 @@ def small_sides(
         voxels: that each has, before; and, once this is done, after all merges.
         least: voxels.
         scratch: where all arrays are to lie.
+
+    Raises:
+        ValueError: a merge is of clusters that are not there, or of one with a larger one.
     """
+    if clusters.size != voxels.size:
+        raise ValueError("clusters: columns are not of one length")
     before = scratch.copy(voxels)
     rows = ordered(_placed(merges), ("fragment",), size, scratch, ("parent", "place"))
     tree = collected(rows, ("fragment", "parent", "place"), size, scratch)
@@ -132,6 +137,8 @@ def _placed(merges: Iterable[Table]) -> Iterator[Table]:
 def components(edges: Table, scratch: Scratch) -> Renaming:
     """The smallest id to which edges (u, v) connect each, itself excepted."""
     u, v = edges["u"], edges["v"]
+    if u.size != v.size:
+        raise ValueError("edges: columns are not of one length")
     ends = itertools.chain(slices({"id": u}), slices({"id": v}))
     nodes = distinct(ordered(ends, ("id",), 2 * u.size, scratch), "id")
     ids = collected(nodes, ("id",), 2 * u.size, scratch)["id"]
@@ -174,11 +181,11 @@ def _gather(fragment: Ids, parent: Ids, clusters: Ids, voxels: Ids, side: Ids) -
     """What each cluster has when it ends; those that join it have larger names: they are done."""
     at = to = 0
     for i in range(fragment.size - 1, -1, -1):
-        assert parent[i] < fragment[i]
         at, to = place_of(clusters, fragment[i], at), place_of(clusters, parent[i], to)
-        assert at < clusters.size
-        assert clusters[at] == fragment[i]
-        assert clusters[to] == parent[i]
+        if parent[i] >= fragment[i] or max(at, to) >= clusters.size:
+            raise ValueError("merges: a fragment does not end in a smaller one of the block")
+        if clusters[at] != fragment[i] or clusters[to] != parent[i]:
+            raise ValueError("merges: a fragment is not among the clusters of the block")
         side[i] = voxels[at]
         voxels[to] += voxels[at]
 

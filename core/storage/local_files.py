@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 GONE = "the folder has gone, or another one is in its place; was its disk unmounted?"
 FULL = "the disk can hold no more files: no inodes are left"
-PROBE = 1 << 16
-"""Bytes that a disk must take, to be one that is not full."""
+BYTES, FILES = 1 << 16, 64
+"""What a disk must have room for, to be one that is not full."""
 
 
 class LocalFiles:
@@ -128,11 +128,12 @@ class LocalFiles:
     def check(self) -> None:
         """Write a file and remove it, in the folder that is held if it still has its path."""
         self._same()
+        disk = os.statvfs(self._root())
+        if disk.f_files and disk.f_favail < FILES:  # one that does not count them says 0
+            raise OSError(errno.ENOSPC, FULL)
         try:
-            self.write(".check.part", bytes(PROBE))
+            self.write(".check.part", bytes(BYTES))
         except OSError as error:
-            if error.errno == errno.ENOSPC and not os.statvfs(self._root()).f_favail:
-                raise OSError(errno.ENOSPC, FULL) from None
             raise OSError(error.errno, error.strerror) from None
         finally:
             with contextlib.suppress(OSError):  # a disk that cannot be written

@@ -146,6 +146,10 @@ def test_the_budget_decides_once_for_a_block(tmp_path: Path) -> None:
     assert scratch_for(10, 20, budget, tmp_path).folder is None
     assert scratch_for(10, 21, budget, tmp_path).folder == tmp_path
     files = scratch_for(11, 20, budget, tmp_path)
+    assert files.place is np.uint32
+    for rows, bins in ((1 << 31, 0), (1, (1 << 32) - 1)):  # two clusters to a row
+        assert scratch_for(rows, bins, budget, tmp_path).place is np.int64
+        assert scratch_for(rows - 1, bins - 1, budget, tmp_path).place is np.uint32
     array = files.full(100, 7, np.uint64)
     assert isinstance(array.base, np.memmap)
     assert (array == 7).all()
