@@ -124,7 +124,8 @@ def test_memory_knows_the_block_not_the_volume(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scoring", METHODS)
 def test_where_a_graph_lies_changes_nothing(scoring: str) -> None:
     """With no memory at all for the graph, every table is the same."""
-    changes = (f"agglomerate.scoring={scoring}", "fragments.sigma=0.5")
+    small = f"segment.min_voxels={20 * (scoring == 'median')}"  # which adds a step, and changes one
+    changes = (f"agglomerate.scoring={scoring}", "fragments.sigma=0.5", small)
     runs = [
         MemoryStore(
             affinities((8, 60, 60)), block_shape=(4, 32, 24), overrides=(*changes, *more)
