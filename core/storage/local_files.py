@@ -21,7 +21,7 @@ from cadseg.storage.local_batch import (
     LocalBatch,
     make_folder,
     remove,
-    sync_folder,
+    sync,
     write_all,
 )
 
@@ -98,7 +98,7 @@ class LocalFiles:
             self.write(temporary, data)
             make_folder(root, os.path.dirname(name))
             os.link(temporary, name, src_dir_fd=root, dst_dir_fd=root)
-            sync_folder(root, os.path.dirname(name))
+            sync(root, os.path.dirname(name))
         except FileExistsError:
             return False
         finally:
