@@ -94,11 +94,11 @@ class Tiling:
         return {end - begin for _, (begin, end) in self._spans(axis, 0, self.shape[axis])}
 
     def voxels_read(self, roi: Roi) -> int:
-        """Voxels of the volume that all windows together hold, for the tiles that meet `roi`."""
+        """Voxels of the volume that are read for the tiles that meet `roi`, all together."""
         sums = []
         for axis, n in enumerate(self.shape):
             windows = (span for _, span in self._spans(axis, roi.begin[axis], roi.end[axis]))
-            sums.append(sum(min(end, n) - max(begin, 0) for begin, end in windows))
+            sums.append(sum(int(np.ptp(_reflected(*window, n))) + 1 for window in windows))
         return math.prod(sums)
 
     def memory(self) -> int:

@@ -27,7 +27,7 @@ from cadseg.models import exported
 from cadseg.models.network import Needs, Network
 from cadseg.models.student import Student, StudentConfig
 from cadseg.models.teacher import Teacher, TeacherConfig
-from cadseg.storage.files import write_whole
+from cadseg.storage.local_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

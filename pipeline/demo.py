@@ -96,5 +96,6 @@ def _write_volume(inputs: Path, small: bool) -> Array:
             shard=shape,
             voxel_size_nm=(z_nm, y_nm, x_nm),
         )
-        made.write(box, data)
+        with files.batch() as batch:
+            made.write(batch, box, data)
     return raw

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from cadseg.blocks import zyx
 from cadseg.errors import OutputError
 from cadseg.pipeline.execution.notes import ATTEMPTS
-from cadseg.pipeline.stages import Stage, stages_of
+from cadseg.pipeline.execution.repair import REPORTS
 from cadseg.storage import group, outputs
 from cadseg.workers.arrays import ARRAYS
+from cadseg.workers.names import FOR_USERS, table_folder
+from cadseg.workers.stages import Stage, stages_of
 
 if TYPE_CHECKING:
     from cadseg.blocks import Zyx
@@ -50,10 +52,11 @@ def leavings(prepared: PreparedRun, stage: Stage) -> list[str]:
     """Folders of an earlier run that redoing `stage` deletes."""
     files = prepared.store.files
     names = [array for kind in stage.kinds for array in kind.writes]
-    names += [prepared.store.table_folder(table) for kind in stage.kinds for table in kind.tables]
+    tables = [table for kind in stage.kinds for table in kind.tables]
+    names += [table_folder(table) for table in tables if table in FOR_USERS]
     found = [name for name in dict.fromkeys(names) if files.list(name)]
     kinds = tuple(kind.name for kind in stage.kinds)
-    for folder in ("records", "tracking", ATTEMPTS):
+    for folder in ("records", "tables", ATTEMPTS, REPORTS):
         found += [f"{folder}/{step}" for step in files.list(folder) if step.startswith(kinds)]
     return found
 

@@ -17,9 +17,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cadseg.pipeline.stages import steps_of
 from cadseg.workers.arrays import ARRAYS
 from cadseg.workers.estimates import EDGES
+from cadseg.workers.names import FOR_USERS
+from cadseg.workers.stages import steps_of
 from cadseg.workers.step import Work
 
 if TYPE_CHECKING:
@@ -130,6 +131,12 @@ def plan(prepared: PreparedRun, workers: int = 1) -> Plan:
     )
 
 
+def _tables(step: Step) -> int:
+    """Files of tables per block: one for each that is for users, one for all others."""
+    users = sum(table in FOR_USERS for table in step.kind.tables)
+    return users + (users < len(step.kind.tables))
+
+
 def _step_plan(store: Store, step: Step) -> StepPlan:
     work = Work(store, step)
     cost = step.kind.cost(work)
@@ -141,6 +148,6 @@ def _step_plan(store: Store, step: Step) -> StepPlan:
         read=cost.read,
         written=cost.written,
         compressed=sum(cost.written / array.voxel * array.compressed for array in arrays),
-        files=cost.shards + work.blocks * (1 + len(step.kind.tables)),
+        files=cost.shards + work.blocks * (1 + _tables(step)),
         memory=IDLE + cost.memory,
     )

@@ -17,11 +17,14 @@ from cadseg import config as configs
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.config import Config
 from cadseg.errors import ConfigError, OutputError, VolumeError
-from cadseg.pipeline.identity import identities, redone
-from cadseg.pipeline.stages import Stage, stages_of
+from cadseg.pipeline.identity import identities, redone, with_contents
+from cadseg.pipeline.verify_input import contents
 from cadseg.storage import group, inputs, volume
 from cadseg.storage.files import open_files, resolved
+from cadseg.storage.fingerprint import fingerprint
+from cadseg.workers import manifest as manifests
 from cadseg.workers.manifest import Manifest, NetworkOrigin, Source
+from cadseg.workers.stages import Stage, stages_of
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ class Request(TypedDict, total=False):
         overrides: changes to it, each ``key=value`` or a key and its value.
         until: the last stage to run; None for all.
         restart: redo stages whose inputs changed, and all below them.
+        verify_input: read the volume and the mask whole, and compare them with what an earlier run
+            in the same place that did so has read.
     """
 
     out: str | Path | None
@@ -53,6 +58,7 @@ class Request(TypedDict, total=False):
     overrides: Sequence[Override]
     until: str | None
     restart: bool
+    verify_input: bool
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,14 @@ class PreparedRun:
         store: the run, as it will be.
         redo: stages of an earlier run in the same place whose results have to go.
         until: the last stage to run.
+        looks: stages of which all files have to be there; None for all. Files of other stages are
+            missed where they are needed.
     """
 
     store: Store
     redo: tuple[Stage, ...]
     until: str | None
+    looks: tuple[str, ...] | None = None
 
     @property
     def out(self) -> str:
@@ -97,6 +106,8 @@ def prepare(url: str, *, source: Source = "raw", **request: Unpack[Request]) -> 
         raise ConfigError(f"--until {until}: there is no such stage; accepted are {names}")
     tree = chosen.model_dump(mode="json")
     stages = identities(stages_of(store), tree, _extra(array, store))
+    voxels = _contents(array, store) if request.get("verify_input") else {}
+    stages = with_contents(stages, voxels, manifests.read(store.files))
     store = Store(store.files, manifest.model_copy(update={"stages": stages}))
     return PreparedRun(store, redone(store, restart=request.get("restart", False)), until)
 
@@ -120,7 +131,7 @@ def recut(
     update = {"config": config, "stages": manifest.stages | cut}
     changed = store.identity(last.name) != cut[last.name].identity
     other = Store(store.files, manifest.model_copy(update=update))
-    return PreparedRun(other, (last,) if changed else (), None)
+    return PreparedRun(other, (last,) if changed else (), None, looks=(last.name,))
 
 
 def default_out(url: str) -> str:
@@ -241,12 +252,22 @@ def _extra(array: Volume, store: Store) -> Mapping[str, Json]:
     """Inputs of single stages beyond the config."""
     extra: dict[str, Json] = {"fragments": {}, "segment": _geometry(store.manifest)}
     first = stages_of(store)[0].name
-    extra[first] = extra.get(first, {}) | {"volume": array.fingerprint()}
+    extra[first] = extra.get(first, {}) | {"volume": fingerprint(array)}
     if store.manifest.network is not None:
         extra[first] |= store.manifest.network.model_dump(exclude={"weights"})
     if store.mask is not None:
-        extra["fragments"]["mask"] = store.mask.fingerprint()
+        extra["fragments"]["mask"] = fingerprint(store.mask)
     return extra
+
+
+def _contents(array: Volume, store: Store) -> Mapping[str, dict[str, str]]:
+    """Hashes of all voxels that stages read from outside the run, by stage."""
+    first, masked = stages_of(store)[0].name, {}
+    if store.mask is not None:
+        masked = contents({"mask": store.mask})
+    found = {"fragments": masked}
+    found[first] = found.get(first, {}) | contents({"volume": array})
+    return found
 
 
 def _geometry(manifest: Manifest) -> Json:

@@ -9,24 +9,31 @@ a failed or stopped run raises, and says so, only after it has kept all it had.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
 from cadseg.errors import OutputError, StageError
+from cadseg.pipeline.execution import verify as verification
 from cadseg.pipeline.execution.driver import Execution as Execution
 from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.lock import lock
-from cadseg.pipeline.execution.outcome import check
+from cadseg.pipeline.execution.outcome import check as check_outcomes
+from cadseg.pipeline.execution.outcome import warnings
 from cadseg.pipeline.execution.records import records
+from cadseg.pipeline.execution.repair import Repair
 from cadseg.pipeline.layout import clear, create_arrays, make_group
 from cadseg.pipeline.prepare import PreparedRun, Request, prepare, recut
-from cadseg.pipeline.stages import steps_of
 from cadseg.storage import group
 from cadseg.workers import manifest as manifests
+from cadseg.workers.stages import steps_of
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cadseg.pipeline.execution.verify import Verified
+    from cadseg.workers.store import LostBlockError
 
 
 @dataclass(frozen=True)
@@ -49,23 +56,28 @@ def execute(prepared: PreparedRun, execution: Execution | None = None) -> Report
 
     Raises:
         OutputError: the folder cannot be made, or another run works in it.
-        StageError: the folder can no longer be written.
+        StageError: the folder can no longer be written, or does not answer.
         StageError: blocks failed; everything finished is kept.
         Interrupted: Ctrl-C or SIGTERM; everything finished is kept.
     """
     files = prepared.store.files
     make_group(files)
     try:
-        with lock(files):
+        with lock(files) as check:
             clear(prepared)
             manifests.write(files, prepared.store.manifest)
             create_arrays(prepared.store)
             steps = steps_of(prepared.store, prepared.until)
-            outcomes = run_steps(prepared.out, steps, execution or Execution())
+            outcomes = run_steps(
+                prepared.out, steps, execution or Execution(), looks=prepared.looks, check=check
+            )
     except OSError as error:
-        raise StageError(f"output {prepared.out}: {error}; what is finished is kept") from error
-    check(outcomes, files.url)
-    return _report(prepared)
+        raise StageError(
+            f"output {prepared.out}: {error.strerror or error}; what is finished is kept, and the "
+            "same command goes on from there when this is mended"
+        ) from error
+    check_outcomes(outcomes, files.url)
+    return _report(prepared, warnings(outcomes, files.url))
 
 
 def predict(url: str, execution: Execution | None = None, **request: Unpack[Request]) -> Report:
@@ -94,6 +106,26 @@ def relabel(
     return execute(prepared, execution)
 
 
+def verify(
+    out: str | Path, *, repair: bool = False, workers: int = 1
+) -> tuple[Verified, list[LostBlockError]]:
+    """Read all files of the run at `out` that its records list; what is damaged.
+
+    Args:
+        out: where the run lies.
+        repair: have the blocks of damaged files count as not done; the run is locked meanwhile.
+        workers: files that are read at the same time.
+    """
+    store = Store.open(out)
+    with lock(store.files) if repair else contextlib.nullcontext():
+        verified, lost = verification.verify(store, steps_of(store), workers)
+        if repair:
+            Repair(store).withdraw(lost)
+        with contextlib.suppress(OSError):  # a run that can only be read can be verified
+            verification.write(store.files, verified)
+    return verified, lost
+
+
 def with_tree(out: str | Path) -> Store:
     """The run at `out`, whose merge tree is finished.
 
@@ -110,27 +142,24 @@ def with_tree(out: str | Path) -> Store:
     return store
 
 
-def _report(prepared: PreparedRun) -> Report:
+def _report(prepared: PreparedRun, told: list[str]) -> Report:
     if prepared.until not in (None, "segment"):
-        return Report(prepared.out, None)
+        return Report(prepared.out, None, tuple(told))
     warning = _percolation(prepared.store)
     full = f"{prepared.out}/{group.SEGMENTATION}/0"
-    return Report(prepared.out, full, () if warning is None else (warning,))
+    return Report(prepared.out, full, (*told, *([] if warning is None else [warning])))
 
 
 def _percolation(store: Store) -> str | None:
     """A warning when one segment holds more of the volume than the config's share."""
-    largest, most = 0, 0
-    for level in range(store.grid.top + 1):
-        for cell in store.grid.cells(level):
-            table = store.read_table("segments", level, cell, ("segment", "voxels"))
-            if table["voxels"].max(initial=0) > most:
-                place = table["voxels"].argmax()
-                largest, most = int(table["segment"][place]), int(table["voxels"][place])
+    steps = [step for step in steps_of(store) if "segments" in step.kind.tables]
+    counts = [record.counts for step in steps for record in records(store, step).values()]
+    largest = max(counts, key=lambda count: (count["largest_voxels"], -count["largest"]))
+    most = largest["largest_voxels"]
     share = most / store.grid.domain.size
     if share <= store.config.agglomerate.percolation_share:
         return None
     return (
-        f"segment {largest} holds {share:.0%} of the volume: neurons have probably run together; "
+        f"segment {largest['largest']} holds {share:.0%} of the volume: neurons have probably run together; "
         "try a higher threshold, as in cadseg relabel --threshold"
     )

@@ -22,7 +22,7 @@ from cadseg.evaluation.metrics import compared
 from cadseg.pipeline import plot as figure
 from cadseg.pipeline.prepare import recut
 from cadseg.pipeline.run import with_tree
-from cadseg.storage.files import write_whole
+from cadseg.storage.local_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

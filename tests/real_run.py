@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = ("affinities", "basins", "fragments", "graph", "segmentation", "segments")
+DATA = ("affinities", "basins", "fragments", "graph", "segmentation", "segments", "tables")
 VOXEL_SIZE = (30.0, 6.0, 6.0)
 # cells of a few voxels, and a halo that leaves some blocks unaware of others
 SMALL = (
@@ -152,7 +152,7 @@ def contents(out: str | Path) -> dict[str, object]:
             if path.is_file() and not path.name.endswith(".part"):
                 found[str(path.relative_to(out))] = path.read_bytes()
     for path in (out / "records").rglob("[!.]*.json"):
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text().partition("\n")[0])
         del record["seconds"]
         found[str(path.relative_to(out))] = record
     return found

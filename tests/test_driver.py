@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.notes import notes
 from cadseg.pipeline.execution.outcome import StepOutcome, check
 from cadseg.pipeline.execution.records import records
+from cadseg.workers.names import record_name
+from cadseg.workers.records import encode
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
@@ -93,7 +96,7 @@ def test_a_dying_or_hanging_worker_costs_one_attempt(tmp_path: Path) -> None:
 @pytest.mark.parametrize("serial", [True, False])
 def test_a_bug_in_every_block_ends_the_run(tmp_path: Path, serial: bool) -> None:
     """Where all first attempts fail, the rest is not tried."""
-    out = toy_run.folder(tmp_path, shape=(100, 100, 100), always=["a"])
+    out = toy_run.folder(tmp_path, shape=(100, 100, 100), always=["a"], sleep=0.05)
     started = time.monotonic()
     steps = [toy_run.step("a"), toy_run.step("b", "a")]
     found = run_steps(out, steps, quiet(workers=2, serial=serial))
@@ -118,9 +121,12 @@ def test_the_records_say_what_is_done(tmp_path: Path) -> None:
     out = toy_run.folder(tmp_path)
     store, step = Store.open(out), toy_run.step("a")
     check(run_steps(out, [step], quiet(workers=2)), str(out))
-    store.files.remove(store.record_name("a", (0, 0, 1)))
-    other = out / store.record_name("a", (1, 0, 1))
-    other.write_text(other.read_text().replace("abc", "xyz"))
+    store.files.remove(record_name("a", (0, 0, 1)))
+    record = store.record(step, (1, 0, 1))
+    assert record is not None
+    other = dataclasses.replace(record, identity="xyz")
+    store.files.write(record_name("a", (1, 0, 1)), encode(other))
+    store = Store.open(out)
     assert len(records(store, step)) == 6
     check(run_steps(out, [step], quiet(workers=2)), str(out))
     tried = {path.name: path.read_text() for path in (out / "toy-attempts").iterdir()}
@@ -145,26 +151,11 @@ def test_nothing_to_do_takes_no_time(tmp_path: Path) -> None:
     step = toy_run.step("a")
     store = Store.open(out)
     for cell in store.grid.cells(0):
-        store.write_record("a", "toy", store.grid.block(0, cell), {}, time.monotonic())
+        store.write_record(step, store.grid.block(0, cell), {}, {}, 1.0)
     started = time.monotonic()
     check(run_steps(out, [step], quiet(workers=2)), str(out))
     assert time.monotonic() - started < 20
     assert not (out / "toy.log").exists()
-
-
-def test_tracking_may_lie_elsewhere(tmp_path: Path) -> None:
-    """The folder for daisy's tracking is the user's choice, and what else is in it stays."""
-    mine = tmp_path / "elsewhere" / "a" / "mine"
-    mine.mkdir(parents=True)
-    out = toy_run.folder(tmp_path / "out")
-    run_steps(
-        out,
-        [toy_run.step("a")],
-        quiet(workers=1, tracking=tmp_path / "elsewhere"),
-    )
-    assert not (out / "tracking").exists()
-    assert mine.is_dir()
-    assert len(list(mine.parent.parent.glob("cadseg-*/a/*/wall_seconds"))) == 1
 
 
 def test_the_time_limit_follows_the_blocks() -> None:

@@ -11,13 +11,18 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cadseg.errors import OutputError
-from cadseg.storage.files import STORES, Files, open_files, resolved, write_whole
+from cadseg.storage.files import STORES, Files, open_files, resolved
+from cadseg.storage.local_files import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # by scheme: where a store that is empty lies, below a folder of the test
 PLACES = {"": "{folder}/new/out"}
@@ -81,7 +86,8 @@ def test_where_nothing_is(files: Files) -> None:
     """An object that is not there is FileNotFoundError; a folder is empty, and can be removed."""
     assert list(files.list("")) == list(files.list("a/b")) == []
     files.remove("a/b")
-    for look in (files.read, files.size, files.age, files.renew):
+    assert files.sizes("") == files.sizes("a/b") == {}
+    for look in (files.read, files.size, lambda name: files.renew(name, b"")):
         with pytest.raises(FileNotFoundError):
             look("a/b")
     with pytest.raises(FileNotFoundError):
@@ -193,14 +199,77 @@ def test_who_reads_sees_one_version(files: Files) -> None:
     assert list(files.list("")) == ["a"]
 
 
-def test_age_is_since_written_or_renewed(files: Files) -> None:
-    """An object grows older until it is renewed, which keeps its bytes."""
-    files.write("a", b"x")
-    time.sleep(0.3)
-    assert 0.25 < files.age("a") < 100
-    files.renew("a")
-    assert files.age("a") < 0.25
-    assert files.read("a") == b"x"
+def test_sizes_are_of_objects(files: Files) -> None:
+    """Objects directly in a folder are given with their lengths, folders not."""
+    for name, data in {"a": b"", "b/c": b"xyz", "b/d/e": b"x", "b/f": b"xy"}.items():
+        files.write(name, data)
+    assert files.sizes("") == {"a": 0}
+    assert files.sizes("b") == {"c": 3, "f": 2}
+    assert files.sizes("a") == {}
+
+
+def test_an_object_is_renewed_where_it_is(files: Files) -> None:
+    """The bytes of an object that is there are replaced; a longer one leaves nothing behind."""
+    files.write("a/b", b"first one")
+    for data in (b"second", b"the third one", b""):
+        files.renew("a/b", data)
+        assert files.read("a/b") == data
+    with pytest.raises(FileNotFoundError):
+        files.renew("a/c", b"x")
+    assert files.sizes("a") == {"b": 0}
+
+
+# batches -------------------------------------------------------------------------------------
+
+
+def test_a_batch_comes_at_its_end(files: Files) -> None:
+    """Objects of a batch are seen when it ends, and what is to be removed goes then."""
+    files.write("a/old", b"old")
+    files.write("a/b/c", b"old")
+    with files.batch() as batch:
+        batch.write("a/old", b"new")
+        with batch.writing("a/pieces") as sink:
+            for piece in (b"one, ", memoryview(b"two, "), b"three"):
+                sink.write(piece)
+        batch.write("x/y", b"")
+        batch.remove("a/b")
+        batch.remove("nothing")
+        assert files.read("a/old") == files.read("a/b/c") == b"old"
+        assert files.sizes("a") == {"old": 3}
+    assert files.sizes("a") == {"old": 3, "pieces": 15}
+    assert files.read("a/pieces") == b"one, two, three"
+    assert files.read("a/old") == b"new"
+    assert files.sizes("x") == {"y": 0}
+    assert list(files.list("a/b")) == []
+
+
+def _failing_between(files: Files) -> None:
+    with files.batch() as batch:
+        batch.write("a/b", b"new")
+        batch.remove("a/c")
+        raise ZeroDivisionError
+
+
+def _failing_within(files: Files) -> None:
+    with files.batch() as batch:
+        batch.write("a/b", b"new")
+        with batch.writing("a/d") as sink:
+            sink.write(b"half")
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("fail", [_failing_between, _failing_within])
+def test_a_failed_batch_leaves_nothing(
+    files: Files, fail: Callable[[Files], None], tmp_path: Path
+) -> None:
+    """Where a batch ends with an error, all is as it was."""
+    files.write("a/b", b"old")
+    files.write("a/c", b"old")
+    with pytest.raises(ZeroDivisionError):
+        fail(files)
+    assert files.sizes("a") == {"b": 3, "c": 3}
+    assert files.read("a/b") == b"old"
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_local_paths_are_on_a_disk_of_this_machine(files: Files) -> None:

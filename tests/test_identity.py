@@ -11,7 +11,7 @@ import real_run as real
 from cadseg import config as configs
 from cadseg.pipeline.identity import changes, identities
 from cadseg.pipeline.prepare import prepare
-from cadseg.pipeline.stages import STAGES
+from cadseg.workers.stages import STAGES
 
 if TYPE_CHECKING:
     from pathlib import Path

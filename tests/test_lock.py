@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -18,8 +19,8 @@ import pytest
 
 from cadseg.errors import OutputError
 from cadseg.pipeline.execution import lock as locks
-from cadseg.pipeline.execution.lock import LAPSE, lock
-from cadseg.storage.files import LocalFiles
+from cadseg.pipeline.execution.lock import lock
+from cadseg.storage.local_files import LocalFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,7 @@ import sys, time
 from pathlib import Path
 from cadseg.errors import OutputError
 from cadseg.pipeline.execution.lock import lock
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 print("ready", flush=True)
 while not Path(sys.argv[2]).exists():
     time.sleep(0.001)
@@ -116,46 +117,73 @@ def test_a_number_used_again_is_no_lock(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("foreign", [{"host": "elsewhere"}, {"space": "pid:[1]"}])
 def test_another_host_keeps_its_lock_while_it_beats(
-    tmp_path: Path, foreign: dict[str, str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: dict[str, str]
 ) -> None:
-    """The lock of a process that we cannot see lapses when it was silent for minutes."""
+    """The lock of a process that we cannot see lapses when we watched it and nobody counted."""
+    monkeypatch.setattr(locks, "LAPSE", 1.0)
     with lock(LocalFiles(tmp_path)):
         found = json.loads((tmp_path / FIRST).read_text())
-    (tmp_path / FIRST).write_text(json.dumps(found | foreign))
+    foreigner = {**found, **foreign, "token": "theirs"}
+    (tmp_path / FIRST).write_text(json.dumps(foreigner))
+    (tmp_path / FIRST).touch()
+    beat = threading.Timer(0.5, LocalFiles(tmp_path).renew, [FIRST, locks._content(foreigner, 1)])
+    beat.start()
     with pytest.raises(OutputError, match="in use by"):
         lock(LocalFiles(tmp_path)).__enter__()
-    long_ago = time.time() - LAPSE - 5
-    os.utime(tmp_path / FIRST, (long_ago, long_ago))
+    beat.join()
+    started = time.monotonic()
     with lock(LocalFiles(tmp_path)):
         assert json.loads((tmp_path / "lock-2.json").read_text())["pid"] == os.getpid()
+    assert time.monotonic() - started > 1
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", ["5", "[]", "", "{}", '{"pid": "one"}', "no pid"])
-def test_a_lock_that_nobody_can_read_lapses(tmp_path: Path, content: str) -> None:
-    """A damaged lock is refused in one sentence, and lapses when it was silent for minutes."""
+@pytest.mark.parametrize("clock", [0, 4e9])
+def test_the_time_of_a_file_says_nothing(tmp_path: Path, clock: float) -> None:
+    """A live lock is alive, and a dead one dead, also where a server's clock is wrong."""
+    with lock(LocalFiles(tmp_path)):
+        os.utime(tmp_path / FIRST, (clock, clock))
+        with pytest.raises(OutputError, match="in use by"):
+            lock(LocalFiles(tmp_path)).__enter__()
+        found = json.loads((tmp_path / FIRST).read_text())
+    (tmp_path / FIRST).write_text(json.dumps(found | {"born": 1.0}))
+    os.utime(tmp_path / FIRST, (clock, clock))
+    with lock(LocalFiles(tmp_path)):
+        pass
+
+
+@pytest.mark.parametrize("content", ["5", "[]", "", "{}", '{"pid": "one"}', "no pid", "[" * 9999])
+def test_a_lock_that_nobody_can_read_lapses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    """A damaged lock lapses when we watched it and nobody counted."""
+    monkeypatch.setattr(locks, "LAPSE", 0.2)
     with lock(LocalFiles(tmp_path)):
         found = json.loads((tmp_path / FIRST).read_text())
     del found["pid"]
     (tmp_path / FIRST).write_text(json.dumps(found) if content == "no pid" else content)
-    with pytest.raises(OutputError, match="in use by"):
-        lock(LocalFiles(tmp_path)).__enter__()
-    long_ago = time.time() - LAPSE - 5
-    os.utime(tmp_path / FIRST, (long_ago, long_ago))
     with lock(LocalFiles(tmp_path)):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run touches its lock again and again."""
+    """A run counts in its lock again and again, and stays its holder."""
     monkeypatch.setattr(locks, "BEAT", 0.02)
     with lock(LocalFiles(tmp_path)):
-        os.utime(tmp_path / FIRST, (0, 0))
+        before = json.loads((tmp_path / FIRST).read_text())
         deadline = time.monotonic() + 5
-        while (tmp_path / FIRST).stat().st_mtime < 1 and time.monotonic() < deadline:
+        while (after := _held(tmp_path))["beat"] < "000000005" and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert (tmp_path / FIRST).stat().st_mtime > 1
+        assert after["beat"] >= "000000005"
+        assert {**after, "beat": before["beat"]} == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def _held(folder: Path) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):  # read while it was written
+        return dict(json.loads((folder / FIRST).read_text()))
+    return {"beat": ""}
 
 
 @pytest.mark.parametrize("lapsed", [False, True])
@@ -180,9 +208,9 @@ def test_a_lapsed_lock_is_taken_over_once(tmp_path: Path, monkeypatch: pytest.Mo
     """However often eight starters find a lapsed lock at the same moment, one of them wins."""
     seen = locks._alive
 
-    def look_around(found: dict[str, Any], silent: float) -> bool:
+    def look_around(holder: dict[str, Any]) -> bool | None:
         try:
-            return seen(found, silent)
+            return seen(holder)
         finally:
             time.sleep(random.random() / 100)  # the others go on between a look and what follows
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from cadseg.errors import OutputError
 from cadseg.pipeline.prepare import prepare, recut
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 from cadseg.workers import manifest
 from cadseg.workers.store import Store
 

@@ -12,7 +12,7 @@ from toy_arrays import grey, store_array
 
 from cadseg.blocks import zyx
 from cadseg.storage import group, ome, outputs, volume
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 
 if TYPE_CHECKING:
     from pathlib import Path

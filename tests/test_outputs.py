@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,12 +14,22 @@ from hypothesis import strategies as st
 from toy_arrays import grey, whole
 
 from cadseg.blocks import Grid, Roi, zyx
-from cadseg.errors import OutputError, VolumeError
+from cadseg.errors import OutputError
 from cadseg.storage import group, outputs
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.checksums import ABSENT, DamagedError
+from cadseg.storage.local_files import LocalFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cadseg.storage.checksums import Written
+
+
+def put(array: outputs.OutputArray, cover: Roi, data: np.ndarray[Any, Any]) -> dict[str, Written]:
+    """Write whole shards."""
+    with array.files.batch() as batch:
+        return array.write(batch, cover, data)
+
 
 lengths = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
 
@@ -44,7 +54,7 @@ def test_there_and_back(
     )
     for index in rng.permutation(grid.count(0)):
         cover = grid.block(0, list(grid.cells(0))[index]).cover
-        outputs.open_output(files, "a").write(cover, data[(..., *cover.slices())])
+        put(outputs.open_output(files, "a"), cover, data[(..., *cover.slices())])
     assert (made.read(whole(data)) == data).all()
     assert (zarr.open_array(out / "a")[:] == data).all()
     files = [p for p in (out / "a" / "c").rglob("*") if p.is_file()] if data.any() else []
@@ -62,17 +72,17 @@ def test_a_write_replaces_one_file_and_reads_none(tmp_path: Path) -> None:
     ]
     data = grey(9, 20, 20)
     for cover in covers:
-        made.write(cover, data[cover.slices()])
+        put(made, cover, data[cover.slices()])
     files = sorted(p for p in (tmp_path / "o" / "a" / "c").rglob("*") if p.is_file())
     assert len(files) == len(covers)
     for path in files:
         path.write_bytes(b"broken")
     before = {path: path.stat().st_ino for path in files}
     for cover in covers:
-        made.write(cover, data[cover.slices()])
+        put(made, cover, data[cover.slices()])
     assert (made.read(whole(data)) == data).all()
     assert all(path.stat().st_ino != inode for path, inode in before.items())
-    made.write(covers[-1], np.zeros(covers[-1].shape, np.uint8))
+    put(made, covers[-1], np.zeros(covers[-1].shape, np.uint8))
     assert not files[-1].exists()
     assert (made.read(covers[-1]) == 0).all()
 
@@ -89,23 +99,49 @@ def test_only_whole_blocks_are_written(tmp_path: Path) -> None:
     made = made_in(tmp_path, (8, 32, 32))
     box = Roi((0, 0, 0), (8, 16, 16))
     with pytest.raises(AssertionError, match="cuts shards"):
-        made.write(Roi((0, 0, 0), (8, 16, 8)), grey(8, 16, 8))
+        put(made, Roi((0, 0, 0), (8, 16, 8)), grey(8, 16, 8))
     with pytest.raises(AssertionError, match="is not uint8"):
-        made.write(box, grey(8, 16, 16, dtype="u8"))
+        put(made, box, grey(8, 16, 16, dtype="u8"))
     with pytest.raises(AssertionError, match=r"\(8, 16, 8\)"):
-        made.write(box, grey(8, 16, 8))
+        put(made, box, grey(8, 16, 8))
 
 
 def test_a_flipped_bit_of_an_output_is_seen(tmp_path: Path) -> None:
-    """A single damaged byte in an output's file makes reading fail, and names the file."""
+    """With one bit of any byte of an output changed, reading it fails, and names the file."""
     made = made_in(tmp_path, (8, 16, 16))
-    made.write(Roi((0, 0, 0), (8, 16, 16)), grey(8, 16, 16))
+    box = Roi((0, 0, 0), (8, 16, 16))
+    (written,) = put(made, box, grey(8, 16, 16) // 64).values()
     path = tmp_path / "a" / "c" / "0" / "0" / "0"
-    content = bytearray(path.read_bytes())
-    content[100] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(VolumeError, match="in file c/0/0/0 cannot be decoded"):
-        made.read(Roi((0, 0, 0), (8, 16, 16)))
+    good = path.read_bytes()
+    assert written.length == len(good)
+    for place in range(len(good)):
+        content = bytearray(good)
+        content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+        with pytest.raises(DamagedError, match="a/c/0/0/0: it"):
+            made.read(box, lambda _: written)
+
+
+def test_another_shard_is_no_shard(tmp_path: Path) -> None:
+    """A sound shard that is not the one that was written, a cut one, and none at all are seen."""
+    made = made_in(tmp_path, (8, 16, 32))
+    one, two = (Roi((0, 0, x), (8, 16, x + 16)) for x in (0, 16))
+    (first,) = put(made, one, grey(8, 16, 16)).values()
+    put(made, two, grey(8, 16, 16) + 1)
+    folder = tmp_path / "a" / "c" / "0" / "0"
+    assert (made.read(one, lambda _: first) == grey(8, 16, 16)).all()
+    good = (folder / "0").read_bytes()
+    (folder / "1").rename(folder / "0")
+    with pytest.raises(DamagedError, match="is not what its block wrote"):
+        made.read(one, lambda _: first)
+    for length in (0, 3, len(good) - 1):
+        (folder / "0").write_bytes(good[:length])
+        with pytest.raises(DamagedError, match="a/c/0/0/0: it"):
+            made.read(one, lambda _: first)
+    (folder / "0").unlink()
+    with pytest.raises(DamagedError, match="it is missing"):
+        made.read(one, lambda _: first)
+    assert (made.read(one, lambda _: ABSENT) == 0).all()
 
 
 def test_making_an_output_again_keeps_it(tmp_path: Path) -> None:
@@ -117,7 +153,7 @@ def test_making_an_output_again_keeps_it(tmp_path: Path) -> None:
             LocalFiles(tmp_path / out), "s/0", shape=box.shape, dtype=dtype, shard=box.shape
         )
 
-    make("o").write(box, grey(8, 16, 16))
+    put(make("o"), box, grey(8, 16, 16))
     assert (make("o").read(box) == grey(8, 16, 16)).all()
     with pytest.raises(OutputError, match="another shape, type or block shape"):
         make("o", "uint64")

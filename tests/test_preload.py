@@ -22,7 +22,7 @@ def test_every_kind_of_step_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None
 
     def noted(store: Store, step: Step, cell: Zyx) -> None:
         process(store, step, cell)
-        record = store.record(step.name, step.stage, cell)
+        record = store.record(step, cell)
         assert record is not None
         done[step.kind.name] = done.get(step.kind.name, 0) + 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ import real_run as real
 
 from cadseg.errors import StageError
 from cadseg.pipeline import run
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KILLED = 32 * "9"
+"""In the name of a temporary file."""
 
 
 def test_a_stopped_restart_loses_no_truth(
@@ -41,22 +48,25 @@ def test_a_stopped_restart_loses_no_truth(
 def test_lost_records_are_computed_again(affs: Path, done: Path, whole: Path) -> None:
     """Blocks whose records are lost or broken are computed again, and only they."""
     before = real.times(done)
-    (done / "records/edges/0.0.0.json").unlink()
-    (done / "records/segment/1.1.1.json").write_text('{"identity": "ab')
-    (done / "graph/edges/level-0/0.0.0.parquet").unlink()
+    (done / "records/edges/0.0.0/0.0.0.json").unlink()
+    (done / "records/segment/0.0.0/1.1.1.json").write_text('{"identity": "ab')
+    (done / "graph/edges/level-0/0.0.0/0.0.0.parquet").unlink()
     real.segment(affs, done)
     assert real.differing(done, whole) == []
     changed = [name for name, time in real.times(done).items() if time != before[name]]
-    assert sorted(changed) == ["records/edges/0.0.0.json", "records/segment/1.1.1.json"]
+    assert sorted(changed) == ["records/edges/0.0.0/0.0.0.json", "records/segment/0.0.0/1.1.1.json"]
 
 
 def test_rubbish_of_killed_writers_does_no_harm(affs: Path, whole: Path, tmp_path: Path) -> None:
     """Half-written temporary files, even in a folder that holds nothing else, are passed over."""
     out = tmp_path / "o.zarr"
     out.mkdir()
-    (out / ".zarr.json.123.part").write_text('{"zarr_f')
+    (out / f".zarr.json.{KILLED}.part").write_text('{"zarr_f')
     real.segment(affs, out, until="fragments")
-    for name in ("fragments/c/0/0/.0.99.part", "records/edges/.0.0.0.json.99.part"):
+    for name in (
+        f"fragments/c/0/0/.0.{KILLED}.part",
+        f"records/edges/0.0.0/.0.0.0.json.{KILLED}.part",
+    ):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("half")
     real.segment(affs, out)
@@ -86,7 +96,7 @@ def test_a_broken_chunk(form: int, chunk: str, whole: Path, tmp_path: Path) -> N
     text = str(failure.value)
     assert text.startswith("climb: 4 of 8 blocks failed, first block 0.0.0: VolumeError: ")
     assert [part for part in (chunk, "logs/", "same command") if part not in text] == []
-    assert sorted(path.name for path in (out / "records/climb").iterdir()) == [
+    assert sorted(path.name for path in (out / "records/climb/0.0.0").iterdir()) == [
         f"1.{y}.{x}.json" for y in range(2) for x in range(2)
     ]
     before = real.times(out)
@@ -124,3 +134,44 @@ def test_floats_are_bytes(whole: Path, tmp_path: Path) -> None:
     floats = real.affinities().astype(np.float32) / 255
     out = real.segment(real.volume(tmp_path / "affs.zarr", floats), tmp_path / "o.zarr").out
     assert data(out) == data(whole)
+
+
+def flipped(path: Path) -> None:
+    """Change a bit at the end of a file, which every reader looks at."""
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 4
+    path.write_bytes(content)
+
+
+def swapped(path: Path) -> None:
+    """Replace a file by another block's."""
+    others = [other for other in path.parents[2].rglob("*") if other.is_file()]
+    shutil.copy(next(other for other in sorted(others) if other.name != path.name), path)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, truncate, flipped, swapped])
+@pytest.mark.parametrize(
+    ("name", "until"),
+    [
+        ("basins/c/0/0/1", "fragments"),
+        ("tables/climb/0.0.0/0.0.1.columns", "fragments"),
+        ("graph/edges/level-0/0.0.0/0.0.1.parquet", "edges"),
+        ("records/edges/0.0.0/0.0.1.json", "edges"),
+        ("graph/merges/level-1/0.0.0/0.0.0.parquet", "agglomerate"),
+        ("tables/agglomerate-0/0.0.0/0.0.1.columns", "agglomerate"),
+    ],
+)
+def test_damage_between_stages_is_mended(
+    name: str, until: str, damage: Callable[[Path], None], affs: Path, whole: Path, tmp_path: Path
+) -> None:
+    """A file that is missing, cut, changed or another block's is made again, and named."""
+    out = tmp_path / "o.zarr"
+    real.segment(affs, out, until=until)
+    damage(out / name)
+    report = real.segment(affs, out)
+    assert real.differing(out, whole) == []
+    if name.startswith("records"):
+        assert report.warnings == ()
+    else:
+        (warning,) = report.warnings
+        assert warning.startswith(f"{out}/{name}: it")

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from cadseg.blocks import Block
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 
-def run(step: str, block: Block, store: Store) -> dict[str, int]:
+def run(step: str, block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the block's voxel count to a file."""
     path = store.files.local("toy.json")
     ways: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
@@ -34,8 +35,8 @@ def run(step: str, block: Block, store: Store) -> dict[str, int]:
     number = _attempts(store, name)
     begun = time.monotonic()
     try:
-        _misbehave(ways, name, number)
         time.sleep(ways.get("sleep", 0))
+        _misbehave(ways, name, number)
         folder = store.files.local(f"toy-{step}")
         folder.mkdir(exist_ok=True)
         (folder / cell_name(block.cell)).write_text(f"{block.write.size}\n")

@@ -25,7 +25,7 @@ from in_memory import of_affinities
 from cadseg.blocks import Roi, cell_name, zyx
 from cadseg.pipeline.execution.driver import LAUNCHERS, Execution, run_steps
 from cadseg.pipeline.execution.progress import Progress
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 from cadseg.workers import manifest
 from cadseg.workers.manifest import Origin
 from cadseg.workers.step import Step, StepKind

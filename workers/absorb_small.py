@@ -12,81 +12,136 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cadseg.agglomeration import merge_tree
-from cadseg.agglomeration.agglomerate import Merges
 from cadseg.agglomeration.segment_table import measured
-from cadseg.renaming import Renaming
+from cadseg.renaming import Renaming, mark
+from cadseg.storage.sorting import collected, distinct, merged, ordered, slices
+from cadseg.workers import levels
 from cadseg.workers.arrays import BASINS
-from cadseg.workers.estimates import crossing_clusters
+from cadseg.workers.estimates import MERGE, crossing_clusters, within_budget
 from cadseg.workers.resolve_down import names_of
 from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
-    from cadseg.arrays import Array, Ids, Integers
+    from collections.abc import Iterator
+
+    from cadseg.arrays import Flags, Ids
     from cadseg.blocks import Block
+    from cadseg.storage.columns import Table
+    from cadseg.storage.scratch import Scratch
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the tables `joins`, `ends` and `voxels` of the block."""
-    config = store.config.segment
-    tree = Merges(**store.read_table("merges", block.level, block.cell))
-    clusters, voxels = _voxels(block, store)
-    smaller = merge_tree.smaller_sides(tree, clusters, voxels)
-    holds = smaller < config.min_voxels
-    holds |= merge_tree.holding(
-        tree,
-        threshold=store.scoring.at_least(config.threshold),
-        scoring=store.scoring,
+    scratch = levels.scratch_for(store, MERGE * _size(block, store))
+    clusters, voxels = _voxels(block, store, scratch)
+    merges = store.rows_of("merges", block.level, block.cell)
+    small = merge_tree.small_sides(
+        store.parts_of("merges", block.level, block.cell),
+        merges,
+        clusters,
+        voxels,
+        least=store.config.segment.min_voxels,
+        scratch=scratch,
     )
-    ends = _ends(block, store)
-    u, v = (ends.of(key[holds]) for key in (tree.key_u, tree.key_v))
-    joins = merge_tree.components(u, v)
-    rows = store.read_table("rows", block.level, block.cell, ("u", "v", "key_u", "key_v"))
-    frozen = store.read_table("frozen", block.level, block.cell)["fragment"]
-    go_up = np.isin(clusters, np.concatenate((rows["u"], rows["v"], frozen)))
-    keys = np.unique(np.concatenate((rows["key_u"], rows["key_v"], frozen)))
-    store.write_table("joins", block, {"fragment": joins.ids, "component": joins.names})
-    store.write_table("ends", block, {"fragment": keys, "component": joins.of(ends.of(keys))})
-    store.write_table("voxels", block, {"fragment": clusters[go_up], "voxels": voxels[go_up]})
-    return {"small": int((smaller < config.min_voxels).sum())}
+    levels.write(
+        out, "voxels", ("fragment", "voxels"), _up(block, store, clusters, voxels, scratch)
+    )
+    del clusters, voxels
+    ends = _ends(block, store, scratch)
+    joins = _joins(block, store, ends, small, scratch)
+    rows = slices({"fragment": joins.ids, "component": joins.names})
+    levels.write(out, "joins", ("fragment", "component"), rows)
+    keys = _keys(block, store, scratch)
+    rows = ({"fragment": key, "component": joins.of(ends.of(key))} for key in keys)
+    levels.write(out, "ends", ("fragment", "component"), rows)
+    return {"small": int(np.count_nonzero(small))}
 
 
-def _voxels(block: Block, store: Store) -> tuple[Ids, Integers]:
+def _size(block: Block, store: Store) -> int:
+    """Rows of all tables that the block reads."""
+    own = sum(store.rows_of(kind, block.level, block.cell) for kind in ("merges", "rows", "frozen"))
+    kinds = ("voxels", "ends")
+    return own + sum(levels.rows_of_children(kind, block, store) for kind in kinds)
+
+
+def _voxels(block: Block, store: Store, scratch: Scratch) -> tuple[Ids, Ids]:
     """Sorted clusters that may merge in the block, and how large each is before."""
     if block.level == 0:
         names, numbers = names_of(block, store), store.read("basins", block.write)
         rows = measured(numbers, names, names, block.write, store.grid.shape)
-        return rows["segment"], rows["voxels"]
-    fragment, voxels = _of_children("voxels", block, store)
-    clusters, place = np.unique(fragment, return_inverse=True)
-    total = np.zeros(clusters.size, np.int64)
-    np.add.at(total, place, voxels.astype(np.int64))
-    return clusters, total
+        return rows["segment"], rows["voxels"].astype(np.uint64)
+    size = levels.rows_of_children("voxels", block, store)
+    parts = map(_added, merged(levels.of_children("voxels", block, store), "fragment"))
+    table = collected(parts, ("fragment", "voxels"), size, scratch)
+    return table["fragment"], table["voxels"]
 
 
-def _ends(block: Block, store: Store) -> Renaming:
+def _added(rows: Table) -> Table:
+    """Sorted clusters, each once: what of one lies in several children adds up."""
+    ids = rows["fragment"]
+    begin = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
+    return {"fragment": ids[begin], "voxels": np.add.reduceat(rows["voxels"], begin)}
+
+
+def _up(
+    block: Block, store: Store, clusters: Ids, voxels: Ids, scratch: Scratch
+) -> Iterator[Table]:
+    """Clusters that the block hands up, and how large they are."""
+    flags = scratch.full(clusters.size, False, np.bool_)
+    for column in _columns(block, store, ("u", "v")):
+        mark(clusters, column, flags)
+    for part in slices({"fragment": clusters, "voxels": voxels, "up": flags}):
+        up = part.pop("up")
+        yield {name: column[up] for name, column in part.items()}
+
+
+def _columns(block: Block, store: Store, of_rows: tuple[str, ...]) -> Iterator[Ids]:
+    """Columns of the rows that the block hands up, and its frozen fragments, part by part."""
+    for kind, columns in (("rows", of_rows), ("frozen", ("fragment",))):
+        for part in store.parts_of(kind, block.level, block.cell, columns):
+            yield from part.values()
+
+
+def _ends(block: Block, store: Store, scratch: Scratch) -> Renaming:
     """The components of fragments that keys of the children's rows name.
 
     A fragment that several children name is frozen in each of them, so it is its own component.
     """
-    if block.level == 0:
-        return Renaming.empty()
-    return Renaming.by_id(*_of_children("ends", block, store))
+    size = levels.rows_of_children("ends", block, store)
+    rows = distinct(merged(levels.of_children("ends", block, store), "fragment"), "fragment")
+    return Renaming(*collected(rows, ("fragment", "component"), size, scratch).values())
 
 
-def _of_children(kind: str, block: Block, store: Store) -> tuple[Ids, Array]:
-    """Both columns of a table of all children."""
-    cells = store.grid.children(block.level, block.cell)
-    tables = [store.read_table(kind, block.level - 1, cell).values() for cell in cells]
-    first, second = (np.concatenate(columns) for columns in zip(*tables, strict=True))
-    return first, second
+def _joins(block: Block, store: Store, ends: Renaming, small: Flags, scratch: Scratch) -> Renaming:
+    """Components of the block, made of those of its children."""
+    keys = merge_tree.held(
+        store.parts_of("merges", block.level, block.cell),
+        ("key_u", "key_v"),
+        small,
+        threshold=store.scoring.at_least(store.config.segment.threshold),
+        scoring=store.scoring,
+    )
+    rows = ordered(keys, ("key_u",), small.size, scratch, ("key_v",))
+    edges = ({"u": ends.of(part["key_u"]), "v": ends.of(part["key_v"])} for part in rows)
+    return merge_tree.components(collected(edges, ("u", "v"), small.size, scratch), scratch)
+
+
+def _keys(block: Block, store: Store, scratch: Scratch) -> Iterator[Ids]:
+    """Fragments that keys of the block's rows name, and frozen ones: sorted, each once."""
+    size = 2 * store.rows_of("rows", block.level, block.cell)
+    size += store.rows_of("frozen", block.level, block.cell)
+    rows = ({"key": column} for column in _columns(block, store, ("key_u", "key_v")))
+    for part in distinct(ordered(rows, ("key",), size, scratch), "key"):
+        yield part["key"]
 
 
 def cost(work: Work) -> Cost:
     """Level 0 measures the block's basins; above it clusters that cross faces are joined."""
     if work.step.level:
-        return Cost(memory=crossing_clusters(work))
+        return Cost(memory=within_budget(work, MERGE * crossing_clusters(work)))
     return Cost(memory=11 * work.largest, read=BASINS * work.voxels)
 
 
@@ -95,7 +150,10 @@ KIND = StepKind(
     run=run,
     cost=cost,
     reads=("basins",),
-    reads_tables=("basins", "exits", "roots", "merges", "rows", "frozen", "ends", "voxels"),
+    reads_tables=(
+        *("basins", "exits", "roots", "roots_begins", "merges", "rows", "frozen"),
+        *("ends", "voxels"),
+    ),
     tables=("joins", "ends", "voxels"),
     on_levels=True,
 )

@@ -20,20 +20,21 @@ if TYPE_CHECKING:
     from cadseg.fragments.climb import Climb
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write `basins` of the block, and its tables `basins`, `exits`, `entries`, `pairs`, `rim`."""
     affinities = _affinities(block, store)
     climb = _climb(affinities, block, store)
     own = affinities[(slice(None), *block.write.slices(block.read.begin))]
     pairs = pairs_inside(own, climb.labels)
-    store.write("basins", block, climb.labels)
-    store.write_table("basins", block, {"id": climb.ids})
-    store.write_table("exits", block, {"exit": climb.exits, "top": climb.exits})
-    store.write_table("entries", block, {"entry": climb.entries, "top": climb.entry_labels})
-    store.write_table("pairs", block, vars(pairs))
-    store.write_table("rim", block, {"affinity": rim(own, block, store)})
+    out.array("basins", climb.labels)
+    out.table("basins", {"id": climb.ids})
+    out.table("exits", {"exit": climb.exits})
+    out.table("entries", {"entry": climb.entries, "top": climb.entry_labels})
+    out.table("pairs", vars(pairs))
+    out.table("rim", {"affinity": rim(own, block, store)})
     masked = int(climb.labels.size - np.count_nonzero(climb.labels))
     return {"exits": climb.exits.size, "entries": climb.entries.size, "masked": masked}
 

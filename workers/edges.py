@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from cadseg.blocks import Zyx
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the tables `edges` and `faces` of the block."""
     parts = [Pairs(**store.read_table("pairs", 0, block.cell))]
     rim = store.read_table("rim", 0, block.cell)["affinity"]
@@ -39,8 +40,8 @@ def run(block: Block, store: Store) -> dict[str, int]:
             affinities, rim = np.split(rim, [plane.size])
             parts.append(pairs_across(affinities.reshape(plane.shape), lower, plane))
     edges, frozen = edges_of(parts, np.concatenate(known)), faces_of(faces)
-    store.write_table("edges", block, vars(edges))
-    store.write_table("faces", block, vars(frozen))
+    out.table("edges", vars(edges))
+    out.table("faces", vars(frozen))
     return {"edges": edges.u.size, "faces": frozen.fragment.size}
 
 
@@ -76,6 +77,6 @@ KIND = StepKind(
     run=run,
     cost=cost,
     reads=("basins",),
-    reads_tables=("basins", "exits", "roots", "pairs", "rim"),
+    reads_tables=("basins", "exits", "roots", "roots_begins", "pairs", "rim"),
     tables=("edges", "faces"),
 )

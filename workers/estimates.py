@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from cadseg.agglomeration import agglomerate
+from cadseg.agglomeration.agglomerate import memory_for
 
 if TYPE_CHECKING:
     from cadseg.workers.step import Work
@@ -31,8 +31,17 @@ CROSSING = 1.0
 CROSSING_SECTIONS = 0.02
 """The same per voxel of a z face, which cuts whole fragments."""
 
-PER_ROW = 200
-"""Bytes per row where exits and cuts of blocks are joined."""
+ENTRY = 16
+"""Bytes per path where paths of a block's children are followed."""
+
+CLUSTER = 40
+"""Bytes per cluster where the cut comes down."""
+
+MERGE = 100
+"""Bytes per row of the tables that `absorb_small` reads."""
+
+AT_ONCE = 200_000_000
+"""Bytes of the parts of tables that an upper level works on at a time."""
 
 DECODED_AT_ONCE = 10
 """Chunks of the input in memory while it is read: zarr's ``async.concurrency``, each twice."""
@@ -40,20 +49,25 @@ DECODED_AT_ONCE = 10
 
 def edges(work: Work) -> int:
     """Bytes of the edges of a block while they are agglomerated."""
-    return round(EDGES * work.largest) * agglomerate.PER_ROW
+    return memory_for(round(EDGES * work.largest), round(EDGES * work.largest))
 
 
 def crossing_clusters(work: Work) -> int:
-    """Bytes where clusters that cross the faces of a block's children are joined."""
+    """Clusters that cross the faces of a block's children."""
     sides, sections = _faces(work)
-    return round(CROSSING * sides + CROSSING_SECTIONS * sections) * PER_ROW
+    return round(CROSSING * sides + CROSSING_SECTIONS * sections)
 
 
 def crossing_paths(work: Work) -> int:
-    """Bytes where paths that cross the faces of a block's children are joined."""
+    """Paths that cross the faces of a block's children."""
     sides, sections = _faces(work)
     faces = sides + (sections if work.store.config.fragments.dimensions == 3 else 0)
-    return round(ENTRIES * faces) * PER_ROW
+    return round(ENTRIES * faces)
+
+
+def within_budget(work: Work, need: int) -> int:
+    """Bytes of a step above level 0 whose arrays would need so many: beyond the budget, files."""
+    return AT_ONCE + min(need, round(work.store.config.agglomerate.memory_gb * 1e9))
 
 
 def decoding(store: Store) -> int:

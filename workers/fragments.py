@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from cadseg.blocks import Block
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write `fragments` of the block."""
     names = names_of(block, store)
-    store.write("fragments", block, store.read("basins", block.write), names)
+    out.array("fragments", store.read("basins", block.write), names)
     return {"basins": names.size - 1}
 
 
@@ -37,5 +38,5 @@ KIND = StepKind(
     cost=cost,
     reads=("basins",),
     writes=("fragments",),
-    reads_tables=("basins", "exits", "roots"),
+    reads_tables=("basins", "exits", "roots", "roots_begins"),
 )

@@ -1,7 +1,7 @@
 """All kinds of steps, in the order in which a block meets them.
 
 A new kind is one worker file that ends with its row, the row's place in this table, and the place
-of its step in `cadseg.pipeline.stages`.
+of its step in `cadseg.workers.stages`.
 """
 
 from __future__ import annotations

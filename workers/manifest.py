@@ -32,10 +32,13 @@ class Origin(Strict):
     Attributes:
         identity: hash of the inputs, and of the identity of the stage before.
         inputs: plain data, by dotted key.
+        contents: hashes of all voxels that it reads, by the volume's name, where ``--verify-input``
+            has found them; no part of the identity.
     """
 
     identity: str
     inputs: dict[str, Any]
+    contents: dict[str, str] = Field(default_factory=dict)
 
 
 class NetworkOrigin(Strict):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cadseg.workers.manifest import NetworkOrigin
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 PER_VOXEL = 4
 """Bytes per voxel that a block writes."""
@@ -38,10 +39,10 @@ CUDA = 4_000_000_000
 """More with CUDA: an allowance, not measured."""
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write `affinities` of the block."""
     affinities, count = predicted(block.write, store)
-    store.write("affinities", block, affinities)
+    out.array("affinities", affinities)
     return {"tiles": count}
 
 

@@ -1,9 +1,11 @@
-"""One block of one step, from its place in the grid to its done-record."""
+"""One block of one step, from its place in the grid to its record."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+
+from cadseg.workers.writer import writing
 
 if TYPE_CHECKING:
     from cadseg.blocks import Zyx
@@ -12,11 +14,15 @@ if TYPE_CHECKING:
 
 
 def process(store: Store, step: Step, cell: Zyx) -> None:
-    """Compute the block of `step` at `cell` and write its done-record; skip it if it is there."""
-    if store.record(step.name, step.stage, cell) is not None:
+    """Compute the block of `step` at `cell` and write its record; skip it if it is done.
+
+    Raises:
+        LostBlockError: a block that this one needs has to be computed again.
+    """
+    if store.record(step, cell) is not None:
         return
     started = time.monotonic()
-    store.checksum = 0
     block = store.grid.block(step.level, cell, step.halo)
-    counts = step.kind.run(block, store)
-    store.write_record(step.name, step.stage, block, counts, started)
+    with writing(store, step, block) as out:
+        counts = step.kind.run(block, store, out)
+    store.write_record(step, block, out.written, counts, time.monotonic() - started)

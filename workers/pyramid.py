@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from cadseg.blocks import Zyx
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 PIECE: Zyx = (16, 256, 256)
 """Voxels of the level below that are read at a time: whole inner chunks, where blocks have them."""
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the level `block.level` of the pyramid."""
     upper, lower = store.pyramid_factors(block.level), store.pyramid_factors(block.level - 1)
     step = zyx(u // n for u, n in zip(upper, lower, strict=True))
@@ -42,7 +43,7 @@ def run(block: Block, store: Store) -> dict[str, int]:
             )
             below = store.read(f"segmentation/{block.level - 1}", source)
             data[piece.slices(shard.begin)] = below[:: step[0], :: step[1], :: step[2]]
-        store.write_roi(f"segmentation/{block.level}", shard, data)
+        out.shards(f"segmentation/{block.level}", shard, data)
     return {}
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cadseg.blocks import Block
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 NOTHING: Zyx = (0, 0, 0)
 
@@ -57,7 +58,7 @@ class StepKind:
     """
 
     name: str
-    run: Callable[[Block, Store], dict[str, int]]
+    run: Callable[[Block, Store, BlockWriter], dict[str, int]]
     cost: Callable[[Work], Cost]
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()

@@ -1,40 +1,62 @@
-"""Everything a block can read and write: one run, opened once per worker process.
+"""Everything a block can read: one run, opened once per worker process.
 
-A run has ``run.json`` (`cadseg.workers.manifest`), a Zarr array per array-valued stage, Parquet
-tables under ``graph/``, and under ``records/`` a done-record per block: written after the block's
-data, small, with counts and a checksum. A block is done when its record is there and carries the
-identity that its stage has now.
+A run has ``run.json`` (`cadseg.workers.manifest`), a Zarr array per array-valued stage, tables
+(`cadseg.workers.names`), and a record per block (`cadseg.workers.records`). A block is done when
+its record is there and carries the identity that its stage has now.
+
+Nothing is believed: whoever reads a file asks for the record of the block that wrote it, and
+compares. Where the record is missing, or the file is not what it says, that block is *lost*.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import json
-import time
-import zlib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cadseg.blocks import Block, Grid, Roi, Zyx, cell_name, zyx
 from cadseg.errors import OutputError
 from cadseg.storage import inputs, outputs, tables, volume
+from cadseg.storage.checksums import ABSENT, DamagedError, Written
+from cadseg.storage.columns import ColumnFile, Table
 from cadseg.storage.files import Files, open_files
+from cadseg.storage.tables import TableFile
 from cadseg.workers import manifest as manifests
+from cadseg.workers import records
+from cadseg.workers.arrays import ARRAYS
+from cadseg.workers.names import FOR_USERS, columns_name, table_name
+from cadseg.workers.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from cadseg.agglomeration.scoring import Scoring
     from cadseg.arrays import Array
     from cadseg.config import Config
-    from cadseg.storage.tables import Table
     from cadseg.workers.manifest import Manifest, Origin
+    from cadseg.workers.step import Step
 
-RECORDED = {"identity", "voxels", "seconds", "counts", "checksum"}
-"""Keys of a done-record."""
+KNOWN = 4096
+"""Records that are kept in memory."""
+
+
+class LostBlockError(Exception):
+    """A block that is needed has no record, or a file that is not what its record says.
+
+    Attributes:
+        step, cell: the block.
+        file: that is missing or damaged.
+        reason: what was found.
+    """
+
+    def __init__(self, step: str, cell: Zyx, file: str, reason: str) -> None:
+        """The block of `step` at `cell` has to be computed again."""
+        super().__init__(f"{file} of {step} block {cell_name(cell)}: {reason}")
+        self.step, self.cell, self.file, self.reason = step, cell, file, reason
 
 
 @dataclass
@@ -48,7 +70,6 @@ class Store:
 
     files: Files
     manifest: Manifest
-    checksum: int = field(default=0, init=False)
 
     @classmethod
     def open(cls, out: str | Path) -> Store:
@@ -126,43 +147,28 @@ class Store:
         return None if url is None else volume.open_volume(url)
 
     def read(self, name: str, roi: Roi) -> Array:
-        """Voxels of the run's own array `name`; leading axes come whole."""
-        return self._array(name).read(roi)
+        """Voxels of the run's own array `name`; leading axes come whole.
 
-    def write(
-        self,
-        name: str,
-        block: Block,
-        data: Array,
-        names: Array | None = None,
-    ) -> None:
-        """Write `block.write` of array `name`; the rest of the block's cell becomes 0.
-
-        Args:
-            name: of the array.
-            block: whose voxels they are.
-            data: the voxels, or numbers of what they are.
-            names: by number, what is written; 0 for 0.
+        Raises:
+            LostBlockError: a block under `roi` is not done, or has not written what is there.
         """
-        if block.write != block.cover:
-            lead = data.shape[:-3]
-            whole = np.zeros((*lead, *block.cover.shape), data.dtype)
-            whole[(..., *block.write.slices(block.cover.begin))] = data
-            data = whole
-        self.write_roi(name, block.cover, data, names)
+        step = self.producers[name]
+        shards = zyx(n for n in self.array(name).layout.shard[-3:])
+        cells = self.grid.cell_shape(step.level)
+        factors = self.pyramid_factors(int(name.rpartition("/")[2])) if "/" in name else (1, 1, 1)
 
-    def write_roi(
-        self,
-        name: str,
-        roi: Roi,
-        data: Array,
-        names: Array | None = None,
-    ) -> None:
-        """Write whole shards of the array `name`."""
-        written = self._array(name).write(roi, data, names)
-        self.checksum = zlib.crc32(written.to_bytes(4, "little"), self.checksum)
+        def cell_of(shard: str) -> Zyx:
+            """The block that writes a shard."""
+            places = zip(shard.split("/")[-3:], shards, factors, cells, strict=True)
+            return zyx(int(place) * n * f // cell for place, n, f, cell in places)
 
-    def _array(self, name: str) -> outputs.OutputArray:
+        with self._blaming(step, cell_of):
+            return self.array(name).read(
+                roi, lambda shard: self.written(step, cell_of(shard), shard)
+            )
+
+    def array(self, name: str) -> outputs.OutputArray:
+        """The run's own array `name`, to be read without looking at records."""
         if name not in self._arrays:
             self._arrays[name] = outputs.open_output(self.files, name)
         return self._arrays[name]
@@ -177,54 +183,139 @@ class Store:
 
     # tables ----------------------------------------------------------------------------------
 
-    @classmethod
-    def table_name(cls, kind: str, level: int, cell: Zyx) -> str:
-        """Name of the table `kind` of one block."""
-        return f"{cls.table_folder(kind)}/level-{level}/{cell_name(cell)}.parquet"
-
-    @staticmethod
-    def table_folder(kind: str) -> str:
-        """Folder of the table `kind` of all blocks: beside the arrays where users look for it."""
-        return kind if kind == "segments" else f"graph/{kind}"
-
     def read_table(
         self, kind: str, level: int, cell: Zyx, columns: tuple[str, ...] | None = None
     ) -> Table:
-        """The table `kind` of the block at `cell` of `level`, or some of its columns."""
-        return tables.read(self.files, self.table_name(kind, level, cell), columns)
+        """The table `kind` of the block at `cell` of `level`, or some of its columns.
 
-    def write_table(self, kind: str, block: Block, table: Mapping[str, Array]) -> None:
-        """Write the table `kind` of `block`."""
-        tables.write(self.files, self.table_name(kind, block.level, block.cell), table)
-        for column in table.values():
-            self.checksum = zlib.crc32(np.ascontiguousarray(column).data, self.checksum)
+        Raises:
+            LostBlockError: the block is not done, or has not written what is there.
+        """
+        step = self.producers[kind, level]
+        with self._blaming(step, lambda _: cell):
+            file = self._table_file(kind, step, cell)
+            return file.read(columns) if isinstance(file, TableFile) else file.read(kind, columns)
+
+    def parts_of(
+        self, kind: str, level: int, cell: Zyx, columns: tuple[str, ...] | None = None
+    ) -> Iterator[Table]:
+        """The same, some rows at a time."""
+        step = self.producers[kind, level]
+        with self._blaming(step, lambda _: cell):
+            file = self._table_file(kind, step, cell)
+            yield from (
+                file.parts(columns) if isinstance(file, TableFile) else file.parts(kind, columns)
+            )
+
+    def rows_of(self, kind: str, level: int, cell: Zyx) -> int:
+        """How many rows a table has."""
+        step = self.producers[kind, level]
+        with self._blaming(step, lambda _: cell):
+            file = self._table_file(kind, step, cell)
+            return file.rows if isinstance(file, TableFile) else file.rows(kind)
+
+    def rows_between(self, kind: str, level: int, cell: Zyx, begin: int, end: int) -> Table:
+        """Rows `begin` to `end` of a table that only cadseg reads."""
+        step = self.producers[kind, level]
+        with self._blaming(step, lambda _: cell):
+            file = self._table_file(kind, step, cell)
+            assert isinstance(file, ColumnFile), f"{kind} is read as a whole, or in parts"
+            return file.between(kind, begin, end)
+
+    def _table_file(self, kind: str, step: Step, cell: Zyx) -> TableFile | ColumnFile:
+        if kind in FOR_USERS:
+            name = table_name(kind, step.level, cell)
+            return TableFile(self.files, name, self.written(step, cell, name))
+        name = columns_name(step.name, cell)
+        read = functools.partial(self.files.read_ranges, name)
+        return ColumnFile(name, read, self.written(step, cell, name))
 
     # records ---------------------------------------------------------------------------------
 
-    @staticmethod
-    def record_name(step: str, cell: Zyx) -> str:
-        """Name of the done-record of one block."""
-        return f"records/{step}/{cell_name(cell)}.json"
+    @functools.cached_property
+    def producers(self) -> dict[str | tuple[str, int], Step]:
+        """By the name of an array, or the kind and level of a table, the step that writes it."""
+        from cadseg.workers.stages import steps_of  # which knows all kinds, and so their kernels
 
-    def record(self, step: str, stage: str, cell: Zyx) -> dict[str, Any] | None:
-        """The done-record of a block, or None where the block is not done."""
-        try:
-            record = json.loads(self.files.read(self.record_name(step, cell)))
-        except (FileNotFoundError, ValueError):
-            return None
-        if not isinstance(record, dict) or not record.keys() >= RECORDED:
-            return None
-        return record if record["identity"] == self.identity(stage) else None
+        found: dict[str | tuple[str, int], Step] = {}
+        for step in steps_of(self):
+            found |= {(table, step.level): step for table in step.kind.tables}
+            for array in step.kind.writes:
+                found[f"{array}/{step.level}" if ARRAYS[array].pyramid else array] = step
+        return found
+
+    def record(self, step: Step, cell: Zyx) -> Record | None:
+        """The record of a block, or None where the block is not done."""
+        key = step.name, cell
+        if key not in self._records:
+            record = records.read(self.files, *key)
+            if record is None or record.identity != self.identity(step.stage):
+                return None
+            if len(self._records) == KNOWN:
+                self._records.clear()
+            self._records[key] = record
+        return self._records[key]
+
+    def forget(self, step: str, cell: Zyx) -> None:
+        """The record of a block was removed."""
+        self._records.pop((step, cell), None)
+
+    def written(self, step: Step, cell: Zyx, name: str) -> Written:
+        """What the file `name` of a block must be.
+
+        Raises:
+            LostBlockError: the block is not done.
+        """
+        record = self.record(step, cell)
+        if record is None:
+            raise LostBlockError(step.name, cell, name, "its block is not done")
+        assert name in record.files, f"{step.name} block {cell} writes no {name}"
+        return record.files[name]
+
+    def check(self, step: Step, cell: Zyx, name: str, written: Written) -> None:
+        """Read all of a file of a block.
+
+        Raises:
+            LostBlockError: it is not what the block has written.
+        """
+        with self._blaming(step, lambda _: cell):
+            try:
+                length = self.files.size(name)
+            except FileNotFoundError:
+                length = 0
+            if length != written.length:
+                found = f"it is {length} bytes long instead of {written.length}"
+                raise DamagedError(name, found if length else "it is missing")
+            if name.endswith(".columns"):
+                read = functools.partial(self.files.read_ranges, name)
+                ColumnFile(name, read, written).check()
+            elif name.endswith(".parquet"):
+                tables.check(self.files, name, written)
+            elif written != ABSENT:
+                self.array(name.partition("/c/")[0]).check(name, written)
 
     def write_record(
-        self, step: str, stage: str, block: Block, counts: Mapping[str, int], started: float
+        self,
+        step: Step,
+        block: Block,
+        files: Mapping[str, Written],
+        counts: Mapping[str, int],
+        seconds: float,
     ) -> None:
-        """Write the done-record of `block`: from now on it is done."""
-        record = {
-            "identity": self.identity(stage),
-            "voxels": block.write.size,
-            "seconds": round(time.monotonic() - started, 6),
-            "counts": dict(counts),
-            "checksum": self.checksum,
-        }
-        self.files.write(self.record_name(step, block.cell), json.dumps(record).encode())
+        """Write the record of `block`: from now on it is done."""
+        identity = self.identity(step.stage)
+        record = Record(identity, block.write.size, round(seconds, 6), dict(counts), files)
+        records.write(self.files, step.name, block.cell, record)
+
+    @functools.cached_property
+    def _records(self) -> dict[tuple[str, Zyx], Record]:
+        return {}
+
+    @contextlib.contextmanager
+    def _blaming(self, step: Step, cell_of: Callable[[str], Zyx]) -> Iterator[None]:
+        """Say which block has to be computed again when one of its files is damaged."""
+        try:
+            yield
+        except DamagedError as error:
+            cell = cell_of(error.name)
+            raise LostBlockError(step.name, cell, error.name, error.reason) from None

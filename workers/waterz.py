@@ -13,6 +13,7 @@ from cadseg.agglomeration import waterz
 from cadseg.agglomeration.agglomerate import Merges
 from cadseg.agglomeration.waterz import Contacts
 from cadseg.graph.edges import Edges
+from cadseg.storage.scratch import Scratch
 from cadseg.workers.agglomerate import frozen_in
 from cadseg.workers.arrays import AFFINITIES, IDS
 from cadseg.workers.estimates import EDGES, FRAGMENTS
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from cadseg.blocks import Block
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
+    from cadseg.workers.writer import BlockWriter
 
 
-def run(block: Block, store: Store) -> dict[str, int]:
+def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the tables `merges`, `rows` and `frozen` of the block."""
     parts = _parts(block, store)
     forest = waterz.forest(parts, store.scoring)
@@ -33,9 +35,9 @@ def run(block: Block, store: Store) -> dict[str, int]:
     merges, left = (forest, nothing) if at_top else (nothing, forest)
     rows = {"u": left.key_u, "v": left.key_v, "sum": left.sum, "count": left.count}
     rows |= {"key_u": left.key_u, "key_v": left.key_v}
-    store.write_table("merges", block, vars(merges))
-    store.write_table("rows", block, rows)
-    store.write_table("frozen", block, vars(frozen_in(block, store)))
+    out.table("merges", vars(merges))
+    out.table("rows", rows)
+    out.table("frozen", vars(frozen_in(block, store, Scratch())))
     edges = sum(part.u.size for part in parts)
     return {"edges": edges, "merges": merges.fragment.size, "left": left.fragment.size}
 

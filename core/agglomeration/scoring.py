@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from cadseg.agglomeration import mean_affinity, median_of_maxima
-from cadseg.agglomeration.scores import fixed_point
+from cadseg.agglomeration.scores import digits_for, fixed_point
 from cadseg.kernels import inlined
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ class Scoring(NamedTuple):
 
     def of_fractions(self, totals: Ids, counts: Ids) -> Ids:
         """Scores of merges, by numpy: a worker that only cuts need not wait for a compiler."""
-        return np.asarray(fixed_point(totals, counts, self.half))
+        digits = digits_for(int(counts.max(initial=1)), self.half)
+        return np.asarray(fixed_point(totals, counts, *digits))
 
 
 @inlined

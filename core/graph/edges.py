@@ -22,9 +22,9 @@ from cadseg.kernels import in_place, kernel
 from cadseg.storage.scratch import Scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from cadseg.arrays import Array, Bytes, Ids, Int, Integers, Numbers
+    from cadseg.arrays import Array, Bytes, Ids, Int, Integers, Numbers, Places
 
 SLOTS = 1 << 16
 """Places in the table of pairs, at least: it should fit into a core's own cache."""
@@ -137,16 +137,61 @@ def faces_of(found: Iterable[tuple[int, int, Ids]]) -> Faces:
     return Faces(fragment[known], faces[known])
 
 
-def outer_faces(children: list[tuple[Roi, Faces]], write: Roi, domain: Roi) -> Faces:
-    """Fragments on the open faces of the block `write`, from those of the blocks inside it."""
-    found = []
-    for child, faces in children:
+def outer_faces(
+    children: Sequence[tuple[Roi, Callable[[], Iterable[Faces]]]],
+    write: Roi,
+    domain: Roi,
+    scratch: Scratch,
+) -> Faces:
+    """Fragments on the open faces of the block `write`, from those of the blocks inside it.
+
+    Args:
+        children: box of each block inside, and what gives its fragments, part by part.
+        write: box of the block.
+        domain: all blocks.
+        scratch: where the fragments are to lie.
+    """
+    size = sum(faces.faces.size for faces in _outer(children, write, domain))
+    found = Faces(scratch.empty(size, np.uint64), scratch.empty(size, np.uint8))
+    at = 0
+    for faces in _outer(children, write, domain):
+        here = slice(at, at + faces.faces.size)
+        found.fragment[here], found.faces[here] = faces.fragment, faces.faces
+        at = here.stop
+    order = scratch.order(found.fragment)
+    fragment, bits = scratch.empty(size, np.uint64), scratch.empty(size, np.uint8)
+    size = _united(found.fragment, found.faces, order, fragment, bits)
+    return Faces(fragment[:size], bits[:size])
+
+
+def _outer(
+    children: Sequence[tuple[Roi, Callable[[], Iterable[Faces]]]], write: Roi, domain: Roi
+) -> Iterator[Faces]:
+    """Those of the children's fragments that lie on open faces of `write`, and on which."""
+    for child, parts in children:
+        bits = 0
         for axis, side in open_sides(write, domain):
-            outer = write.end if side else write.begin
-            if (child.end if side else child.begin)[axis] == outer[axis]:
-                there = (faces.faces & (1 << (2 * axis + side))) != 0
-                found.append((axis, side, faces.fragment[there]))
-    return faces_of(found)
+            end, outer = (child.end, write.end) if side else (child.begin, write.begin)
+            if end[axis] == outer[axis]:
+                bits |= 1 << (2 * axis + side)
+        for part in parts() if bits else ():
+            faces = part.faces & np.uint8(bits)
+            there = faces != 0
+            yield Faces(part.fragment[there], faces[there])
+
+
+@in_place
+def _united(fragment: Ids, faces: Bytes, order: Places, out: Ids, out_faces: Bytes) -> int:
+    """Each fragment once, with all its faces, in the `order` of fragments; returns how many."""
+    size = 0
+    for i in range(order.size):
+        row = order[i]
+        if size and out[size - 1] == fragment[row]:
+            out_faces[size - 1] |= faces[row]
+        else:
+            out[size], out_faces[size] = fragment[row], faces[row]
+            size += 1
+    return size
 
 
 class Table(NamedTuple):

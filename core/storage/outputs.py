@@ -1,25 +1,27 @@
 """The arrays that a run writes: one Zarr 3 group, an array per stage.
 
 One shard, one object, one block: a write replaces whole objects and reads nothing. A shard of which
-all voxels are 0 is no object.
+all voxels are 0 is no object; that it is all 0, and not lost, is said by the record of its block.
 """
 
 from __future__ import annotations
 
 import functools
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cadseg.blocks import Roi, Zyx, zyx
-from cadseg.storage import damage, group, ome, shards
+from cadseg.storage import group, ome, shards
+from cadseg.storage.checksums import ABSENT, DamagedError, Written
 from cadseg.storage.shards import Layout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cadseg.arrays import Array
-    from cadseg.storage.files import Files
+    from cadseg.storage.files import Batch, Files
     from cadseg.storage.ome import Size
 
 
@@ -31,29 +33,39 @@ class OutputArray:
     name: str
     layout: Layout
 
-    def read(self, roi: Roi) -> Array:
+    def read(self, roi: Roi, written: Callable[[str], Written] | None = None) -> Array:
         """Voxels of `roi`; leading axes come whole.
 
+        Args:
+            roi: in voxels of the array.
+            written: what a shard must be, by its name; None where nobody knows, and where a shard
+                that is not there is all 0.
+
         Raises:
-            VolumeError: a chunk cannot be decoded.
+            DamagedError: a shard is not what it must be.
         """
         shape, shard = self.layout.shape, zyx(self.layout.shard[-3:])
         lead = [slice(0, n) for n in shape[:-3]]
         out = np.empty((*shape[:-3], *roi.shape), self.layout.dtype)
         for cell, voxels in shards.touched(roi, shard):
             box = (*lead, *voxels.slices(zyx(c * n for c, n in zip(cell, shard, strict=True))))
-            self._read(cell, box, out[(..., *voxels.slices(roi.begin))])
+            name = self.shard_name(cell)
+            expected = None if written is None else written(name)
+            self._read(name, box, out[(..., *voxels.slices(roi.begin))], expected)
         return out
 
-    def write(self, cover: Roi, data: Array, names: Array | None = None) -> int:
-        """Replace the shards that make up `cover`, each as one object; returns their checksum.
+    def write(
+        self, batch: Batch, cover: Roi, data: Array, names: Array | None = None
+    ) -> dict[str, Written]:
+        """Replace the shards that make up `cover`, each as one object; what they are, by name.
 
         Args:
+            batch: puts the objects in their place.
             cover: whole shards, clipped to the volume.
             data: all voxels of `cover`, in the array's own type; or numbers of what they are.
             names: by number, what is written; 0 for 0.
         """
-        checksum = 0
+        made = {}
         lead = self.layout.shape[:-3]
         dtype = (data if names is None else names).dtype
         assert dtype == self.layout.dtype, f"{self.name}: {dtype} is not {self.layout.dtype}"
@@ -62,32 +74,44 @@ class OutputArray:
             cover, zyx(self.layout.shard[-3:]), zyx(self.layout.shape[-3:])
         ):
             part = data[(..., *voxels.slices(cover.begin))]
-            content = shards.encode(part, self.layout.inner, self.layout.shard, names)
-            checksum = zlib.crc32(content, checksum)
+            content, written = shards.encode(part, self.layout.inner, self.layout.shard, names)
+            name = self.shard_name(cell)
+            made[name] = written
             if content:
-                self.files.write(self._key(cell), content)
+                batch.write(name, content)
             else:
-                self.files.remove(self._key(cell))
-        return checksum
+                batch.remove(name)
+        return made
 
-    def _read(self, cell: Zyx, box: tuple[slice, ...], out: Array) -> None:
-        inner, shard = self.layout.inner, self.layout.shard
+    def check(self, name: str, written: Written) -> None:
+        """Read all of a shard, by its name.
+
+        Raises:
+            DamagedError: it is not what was written.
+        """
         try:
-            read = functools.partial(self.files.read_ranges, self._key(cell))
-            shards.decode(read, box, out, inner, shard)
-        except FileNotFoundError:
-            out[...] = 0
-        except shards.DamagedError as error:
-            begin = [*([0] * (len(shard) - 3)), *cell]
-            grid = zip(begin, shard, inner, error.cell, strict=True)
-            chunk = tuple(b * s // i + c for b, s, i, c in grid)
-            where, key = f"{self.files.url}/{self.name}", self._key(cell)
-            key = key.removeprefix(f"{self.name}/")
-            raise damage.undecodable(where, chunk, key, str(error)) from error
+            shards.check(functools.partial(self.files.read_ranges, name), self.layout, written)
+        except ValueError as error:
+            raise DamagedError(name, str(error)) from None
 
-    def _key(self, cell: Zyx) -> str:
+    def shard_name(self, cell: Zyx) -> str:
+        """Name of the object that is the shard at `cell` of the array's grid."""
         lead = len(self.layout.shard) - 3
         return "/".join([self.name, "c", *("0" * lead), *map(str, cell)])
+
+    def _read(self, name: str, box: tuple[slice, ...], out: Array, written: Written | None) -> None:
+        if written == ABSENT:
+            out[...] = 0
+            return
+        try:
+            read = functools.partial(self.files.read_ranges, name)
+            shards.decode(read, box, out, self.layout, written)
+        except FileNotFoundError:
+            if written is not None:
+                raise DamagedError(name, "it is missing") from None
+            out[...] = 0
+        except ValueError as error:
+            raise DamagedError(name, str(error)) from None
 
 
 def create_output(

@@ -4,8 +4,12 @@ A shard is one object of a Zarr 3 array, a whole block, made of inner chunks tha
 by one. `encode` builds a shard from its voxels alone, following Zarr's ``sharding_indexed`` codec
 (index at the end). zarr's own writer reads the old shard before it replaces all of it (3.1), which
 costs time and fails where the old shard is broken. `decode` is its inverse, because a run reads its
-own arrays several times over, and zarr takes five to nine times as long. Every inner chunk carries
-a checksum, so that a damaged shard is seen when it is read. Where the bytes lie is not known here.
+own arrays several times over, and zarr takes five to nine times as long.
+
+Every inner chunk ends with its CRC-32C, 4 bytes. Between the last chunk and Zarr's index, where
+other readers look at nothing, a shard repeats those of all its chunks (0 for one that is all 0).
+They and the index are the shard's *tail*: its checksum covers all that the shard holds, and a
+reader of some chunks needs the tail and these chunks. Where the bytes lie is not known here.
 """
 
 from __future__ import annotations
@@ -16,12 +20,12 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import google_crc32c
 import numpy as np
 from numcodecs import blosc
 
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.storage import damage
+from cadseg.storage.checksums import ABSENT, Written, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,15 +52,6 @@ blosc.use_threads = False
 
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _EMPTY = 2**64 - 1  # index entry of an inner chunk that is all 0
-
-
-class DamagedError(Exception):
-    """An inner chunk that cannot be decoded."""
-
-    def __init__(self, cell: tuple[int, ...], reason: str) -> None:
-        """The chunk at `cell` of its shard."""
-        super().__init__(reason)
-        self.cell = cell
 
 
 @dataclass(frozen=True)
@@ -93,8 +88,8 @@ def encode(
     inner: Sequence[int],
     shard: Sequence[int],
     names: Array | None = None,
-) -> bytes:
-    """The bytes of one shard whose voxels are `data`; none where all of them are 0.
+) -> tuple[bytes, Written]:
+    """The bytes of one shard whose voxels are `data`, and what they are; none where all are 0.
 
     Args:
         data: the shard's voxels that lie in the volume; at the volume's upper border fewer than
@@ -105,6 +100,7 @@ def encode(
     """
     counts = tuple(s // i for s, i in zip(shard, inner, strict=True))
     index = np.full((*counts, 2), _EMPTY, "<u8")
+    sums = np.zeros(counts, "<u4")
     parts: list[bytes] = []
     offset = 0
     for cell in np.ndindex(*counts):
@@ -113,18 +109,24 @@ def encode(
         if part.any():
             if names is not None:
                 part = names[part]  # while the chunk is in the processor's cache
-            parts.append(_compress(_padded(part, inner)))
-            index[cell] = offset, len(parts[-1])
-            offset += len(parts[-1])
-    return b"".join([*parts, _with_checksum(index.tobytes())]) if parts else b""
+            chunk = _compress(_padded(part, inner))
+            sums[cell] = checksum(chunk)
+            parts += [chunk, sums[cell].tobytes()]
+            index[cell] = offset, len(chunk) + 4
+            offset += len(chunk) + 4
+    if not parts:
+        return b"", ABSENT
+    places = index.tobytes()
+    tail = sums.tobytes() + places + struct.pack("<I", checksum(places))
+    return b"".join([*parts, tail]), Written(offset + len(tail), checksum(tail))
 
 
 def decode(
     read: Ranges,
     box: Sequence[slice],
     out: Array,
-    inner: Sequence[int],
-    shard: Sequence[int],
+    layout: Layout,
+    written: Written | None = None,
 ) -> None:
     """Put the voxels `box` of one shard into `out`.
 
@@ -132,40 +134,73 @@ def decode(
         read: parts of the shard's bytes, by begin and length, as `Files.read_ranges`.
         box: in the shard, as many voxels per axis as `out` has.
         out: of the array's type.
-        inner: shape of an inner chunk.
-        shard: shape of a shard.
+        layout: of the array.
+        written: what the shard must be; None to believe its own tail.
 
     Raises:
-        DamagedError: an inner chunk, or the index, cannot be decoded.
+        ValueError: the shard is not that; what was found.
         FileNotFoundError: there is no shard.
     """
-    spans = [range(s.start // n, -(-s.stop // n)) for s, n in zip(box, inner, strict=True)]
+    spans = [range(s.start // n, -(-s.stop // n)) for s, n in zip(box, layout.inner, strict=True)]
     cells = list(itertools.product(*spans))
-    cell = cells[0]
+    places, sums = _tail(read, layout, written)
+    chunks = iter(read([_place(places[cell]) for cell in cells if places[cell][0] != _EMPTY]))
+    for cell in cells:
+        source, target = _overlap(box, cell, layout.inner)
+        if places[cell][0] == _EMPTY:
+            out[target] = 0
+            continue
+        content = next(chunks)
+        _check_chunk(content, sums, cell)
+        chunk = np.frombuffer(_unpacked(content[:-4]), out.dtype.newbyteorder("<"))
+        out[target] = chunk.reshape(layout.inner)[source]
+
+
+def check(read: Ranges, layout: Layout, written: Written) -> None:
+    """Read all of a shard, a chunk at a time.
+
+    Raises:
+        ValueError: it is not what was written; what was found.
+        FileNotFoundError: there is no shard.
+    """
+    places, sums = _tail(read, layout, written)
+    cells = [cell for cell in np.ndindex(sums.shape) if places[cell][0] != _EMPTY]
+    contents = read([_place(places[cell]) for cell in cells])
+    for cell, content in zip(cells, contents, strict=True):
+        _check_chunk(content, sums, cell)
+
+
+def _check_chunk(content: bytes, sums: Array, cell: tuple[int, ...]) -> None:
+    if content[-4:] != sums[cell].tobytes() or checksum(content[:-4]) != sums[cell]:
+        raise ValueError(f"it was changed, in chunk {cell}")
+
+
+def _place(entry: Array) -> tuple[int, int]:
+    """Begin and length of an inner chunk, by its entry in the index."""
+    return int(entry[0]), int(entry[1])
+
+
+def _tail(read: Ranges, layout: Layout, written: Written | None) -> tuple[Array, Array]:
+    """The index [*chunks, 2] of a shard, and the checksums [*chunks] of its chunks."""
+    counts = [s // i for s, i in zip(layout.shard, layout.inner, strict=True)]
+    chunks = math.prod(counts)
+    (tail,) = read([(-20 * chunks - 4, 20 * chunks + 4)])
+    if len(tail) != 20 * chunks + 4:
+        raise ValueError("it is too short")
+    if written is not None and checksum(tail) != written.checksum:
+        raise ValueError("it is not what its block wrote")
+    sums, index = tail[: 4 * chunks], tail[4 * chunks : -4]
+    if struct.pack("<I", checksum(index)) != tail[-4:]:
+        raise ValueError("it was changed, in its index")
+    places = np.frombuffer(index, "<u8").reshape(*counts, 2)
+    return places, np.frombuffer(sums, "<u4").reshape(counts)
+
+
+def _unpacked(content: bytes) -> bytes:
     try:
-        places = _places(read, cells, [s // i for s, i in zip(shard, inner, strict=True)])
-        chunks = read([place for place in places if place[0] != _EMPTY])
-        for cell, place in zip(cells, places, strict=True):
-            source, target = _overlap(box, cell, inner)
-            if place[0] == _EMPTY:
-                out[target] = 0
-                continue
-            chunk = blosc.decompress(_checked(next(chunks)))
-            out[target] = np.frombuffer(chunk, out.dtype.newbyteorder("<")).reshape(inner)[source]
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # codecs raise their own
-        raise DamagedError(cell, damage.reason(error)) from error
-
-
-def _places(
-    read: Ranges, cells: Sequence[tuple[int, ...]], counts: Sequence[int]
-) -> list[tuple[int, int]]:
-    """Begin and length of inner chunks, by the shard's index."""
-    size = 16 * math.prod(counts) + 4
-    (tail,) = read([(-size, size)])
-    index = np.frombuffer(_checked(tail), "<u8").reshape(*counts, 2)
-    return [(int(offset), int(length)) for offset, length in (index[cell] for cell in cells)]
+        return bytes(blosc.decompress(content))
+    except Exception as error:  # the codec raises its own
+        raise ValueError(damage.reason(error)) from None
 
 
 def array_metadata(
@@ -263,16 +298,4 @@ def _compress(chunk: Array) -> bytes:
     packed = blosc.compress(
         little, codec.encode(), LEVEL, blosc.NOSHUFFLE, blosc.AUTOBLOCKS, chunk.itemsize
     )
-    return _with_checksum(bytes(packed))
-
-
-def _with_checksum(data: bytes) -> bytes:
-    return data + struct.pack("<I", google_crc32c.value(data))
-
-
-def _checked(data: bytes) -> bytes:
-    """Content of `data`, which ends with its checksum."""
-    content = data[:-4]
-    if struct.pack("<I", google_crc32c.value(content)) != data[-4:]:
-        raise ValueError("its checksum is another")
-    return content
+    return bytes(packed)

@@ -19,7 +19,7 @@ import torch
 
 from cadseg.errors import CadsegError, StageError
 from cadseg.models import weights
-from cadseg.storage.files import write_whole
+from cadseg.storage.local_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cadseg.errors import CadsegError
 from cadseg.evaluation.curve import SCORES
-from cadseg.storage.files import write_whole
+from cadseg.storage.local_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

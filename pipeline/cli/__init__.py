@@ -22,6 +22,7 @@ COMMANDS = (
     "plan",
     "status",
     "relabel",
+    "verify",
     "evaluate",
     "weights",
     "train",
@@ -59,7 +60,8 @@ def main() -> None:
     """Run the command line; errors that a user can repair are one sentence on stderr."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
-        cadseg.main(prog_name="cadseg", standalone_mode=False)
+        if code := cadseg.main(prog_name="cadseg", standalone_mode=False):
+            sys.exit(code)  # of a command that has found something, such as damage
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:

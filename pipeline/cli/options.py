@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,6 +36,7 @@ VOLUME = (
     click.option("--voxel-size", metavar="Z,Y,X", help="In nm, if metadata has none."),
     click.option("--until", metavar="STAGE", help="Stop after this stage."),
     click.option("--restart", is_flag=True, help="Redo stages whose inputs changed."),
+    click.option("--verify-input", is_flag=True, help="Compare all voxels of VOLUME and MASK."),
 )
 EXECUTION = (
     click.option(
@@ -44,8 +44,10 @@ EXECUTION = (
     ),
     click.option("--serial", is_flag=True, help="Everything in this process, for debugging."),
     click.option("--timeout", type=float, help="Seconds that a block may take."),
-    click.option("--tracking", type=click.Path(path_type=Path), help="Local folder for notes."),
 )
+REQUESTED = ("out", "config", "until", "restart", "verify_input")
+"""Options that say the same to the library."""
+
 SHORTHANDS = {
     "mask": "volume.mask",
     "threshold": "segment.threshold",
@@ -65,7 +67,7 @@ def request_options(raw: bool) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def command(**given: Any) -> Any:
-            request = {name: given.pop(name) for name in ("out", "config", "until", "restart")}
+            request = {name: given.pop(name) for name in REQUESTED}
             request["overrides"] = _overrides(given)
             return function(request=request, **given)
 
@@ -78,13 +80,11 @@ def execution_options(function: F) -> F:
     """Options that say how to run, which never change the result; passed on as ``execution``."""
 
     @functools.wraps(function)
-    def command(
-        workers: int, serial: bool, timeout: float | None, tracking: Path | None, **given: Any
-    ) -> Any:
+    def command(workers: int, serial: bool, timeout: float | None, **given: Any) -> Any:
         def execution() -> Execution:
             from cadseg.pipeline.execution.driver import Execution
 
-            return Execution(workers=workers, serial=serial, timeout=timeout, tracking=tracking)
+            return Execution(workers=workers, serial=serial, timeout=timeout)
 
         return function(execution=execution, **given)
 

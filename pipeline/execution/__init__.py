@@ -3,7 +3,7 @@
 The processes of a run, and what lives in each, from the user's down::
 
     driver      the user's command           driver  watch  outcome  progress  lock  serial
-    server      holds daisy, the queue       server  tracking
+    server      holds daisy, the queue       server
     stub        daisy's, one per worker      stub
     worker      computes blocks              worker  attempt
 

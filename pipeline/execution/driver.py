@@ -15,30 +15,36 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cadseg.errors import ConfigError
 from cadseg.pipeline.execution.attempt import Pace
+from cadseg.pipeline.execution.guard import Guard
 from cadseg.pipeline.execution.local import local
 from cadseg.pipeline.execution.notes import clear_notes
 from cadseg.pipeline.execution.outcome import StepOutcome, outcome
 from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.execution.records import records
+from cadseg.pipeline.execution.repair import Repair
 from cadseg.pipeline.execution.serial import run_serial, unfinished
 from cadseg.pipeline.execution.server import ServerConfig, serve
-from cadseg.pipeline.execution.tracking import base_of
+from cadseg.pipeline.execution.verify import verify
 from cadseg.pipeline.execution.watch import Watch, follow, stoppable
 from cadseg.storage.files import resolved
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from cadseg.blocks import Zyx
     from cadseg.pipeline.execution.launcher import Launcher
     from cadseg.pipeline.execution.watch import Show
     from cadseg.storage.files import Files
+    from cadseg.workers.records import Record
     from cadseg.workers.step import Step
+
+VERIFYING = 10.0
+"""Seconds for which a command reads what earlier ones have left: all of it, in small runs."""
 
 LAUNCHERS: dict[str, Callable[[], Launcher]] = {"local": local}
 """Where workers can be: each is called in the server's process, before that has any thread."""
@@ -53,7 +59,6 @@ class Execution:
         serial: compute in this process, one block after the other, for debugging.
         retries: how often a failed block is tried again.
         timeout: seconds that a block may take; None for a limit from the blocks measured so far.
-        tracking: a folder on a local disk for daisy's tracking; None for ``OUT/tracking``.
         launcher: where the workers are: a name in `LAUNCHERS`.
         progress: is told about the progress.
     """
@@ -62,7 +67,6 @@ class Execution:
     serial: bool = False
     retries: int = 2
     timeout: float | None = None
-    tracking: Path | None = None
     launcher: str = "local"
     progress: Show = field(default_factory=Progress)
 
@@ -80,7 +84,13 @@ class Execution:
 
 
 def run_steps(
-    out: str | Path, steps: Sequence[Step], execution: Execution, *, order: int | None = None
+    out: str | Path,
+    steps: Sequence[Step],
+    execution: Execution,
+    *,
+    order: int | None = None,
+    looks: Collection[str] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> dict[str, StepOutcome]:
     """Compute every block of `steps` that is not done yet.
 
@@ -89,32 +99,65 @@ def run_steps(
         steps: in any order; `Step.after` may name steps that are not among them.
         execution: how.
         order: seed that shuffles the blocks of a serial run; None for the plan's order.
+        looks: stages of which all files are looked for first; None for all.
+        check: raises an `OSError` where the run cannot go on; None for what its files say.
+
+    Raises:
+        OSError: nothing can be written any more, or the disk does not answer.
+        StageError: the server failed.
+        Interrupted: by a signal.
     """
     store = Store.open(resolved(out))
+    repair = Repair(store)
+    repair.reported()  # of a run that was stopped
+    found = {step.name: records(store, step) for step in steps}
+    looked = [step for step in steps if looks is None or step.stage in looks]
+    repair.look(looked, found)
+    _, lost = verify(store, looked, seconds=VERIFYING)
+    repair.withdraw(lost)
+    check = check or store.files.check
+    _compute(store, steps, execution, order, check)
+    while repair.reported():
+        _compute(store, steps, execution, order, check)
+    return {step.name: outcome(store, step, repair.lost[step.name]) for step in steps}
+
+
+def _compute(
+    store: Store,
+    steps: Sequence[Step],
+    execution: Execution,
+    order: int | None,
+    check: Callable[[], None],
+) -> None:
+    """Go through the steps once."""
     found = {step.name: records(store, step, prune=True) for step in steps}
     for step in steps:
         clear_notes(store.files, step)
     todo = unfinished(store.grid, steps, found)
     done = {name: set(cells) for name, cells in found.items()}
     watch = Watch(store, todo, done, execution.progress, execution.workers)
-    with stoppable(at_once=execution.serial) as stop, contextlib.ExitStack() as stack:
+    guard = Guard(check, watch.check)
+    with stoppable(at_once=execution.serial) as stop, contextlib.ExitStack() as stack, guard:
         stack.callback(execution.progress.stop)
+        if todo:
+            store.files.tidy()
         if execution.serial:
-            run_serial(store, todo, watch, retries=execution.retries, order=order)
+            run_serial(store, todo, watch, guard, retries=execution.retries, order=order)
         elif todo:
             _run_apart(
                 _config(store.files, todo, found, execution),
                 store.files.local("logs/server.log"),
                 watch,
+                guard,
                 stop,
             )
-    return {step.name: outcome(store, step) for step in steps}
+        guard.check()
 
 
 def _config(
     files: Files,
     todo: Sequence[Step],
-    found: Mapping[str, Mapping[Zyx, Mapping[str, Any]]],
+    found: Mapping[str, Mapping[Zyx, Record]],
     execution: Execution,
 ) -> ServerConfig:
     return ServerConfig(
@@ -125,20 +168,21 @@ def _config(
         workers=execution.workers,
         retries=execution.retries,
         timeout=execution.timeout,
-        tracking=base_of(files, execution.tracking),
         launcher=LAUNCHERS[execution.launcher],
         parent=os.getpid(),
     )
 
 
-def _pace(records: Iterable[Mapping[str, Any]]) -> Pace:
+def _pace(records: Iterable[Record]) -> Pace:
     pace = Pace()
     for record in records:
-        pace.measure(record["seconds"], record["voxels"])
+        pace.measure(record.seconds, record.voxels)
     return pace
 
 
-def _run_apart(config: ServerConfig, log: Path, watch: Watch, stop: Sequence[int]) -> None:
+def _run_apart(
+    config: ServerConfig, log: Path, watch: Watch, guard: Guard, stop: Sequence[int]
+) -> None:
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     with log.open("ab") as sink:
         server = subprocess.Popen(
@@ -152,4 +196,4 @@ def _run_apart(config: ServerConfig, log: Path, watch: Watch, stop: Sequence[int
     assert server.stdin is not None
     with contextlib.suppress(BrokenPipeError), server.stdin as pipe:
         pipe.write(pickle.dumps(config))
-    follow(server, watch, stop, log)
+    follow(server, watch, guard, stop, log)

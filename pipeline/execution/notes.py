@@ -1,8 +1,9 @@
 """Notes on blocks that were tried and are not done: written by workers, read by every process.
 
 While a block is computed, and after it failed, a note lies in
-``OUT/logs/attempts/<step>/<cell>.json``: which attempt it is, in which process, and the first line
-of its error (null while it runs, or when its process died without a word). The note goes when the
+``OUT/logs/attempts/STEP/.../Z.Y.X.json``: which attempt it is, in which process, and the first line
+of its error and the system's number for it (null while it runs, or when its process died without a
+word). The note goes when the
 block is done.
 """
 
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from cadseg.blocks import Zyx, cell_name
-from cadseg.pipeline.execution.records import listed
+from cadseg.workers.names import divided, listed
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
+    from cadseg.blocks import Zyx
     from cadseg.storage.files import Files
     from cadseg.workers.step import Step
 
@@ -42,7 +43,7 @@ class Failure:
 
 def note_name(step: Step, cell: Zyx) -> str:
     """Name of the note on an unfinished block."""
-    return f"{ATTEMPTS}/{step.name}/{cell_name(cell)}.json"
+    return divided(f"{ATTEMPTS}/{step.name}", cell, ".json")
 
 
 def read_note(files: Files, step: Step, cell: Zyx) -> Note | None:
@@ -55,30 +56,38 @@ def read_note(files: Files, step: Step, cell: Zyx) -> Note | None:
 
 
 def write_note(
-    files: Files, step: Step, cell: Zyx, *, attempt: int, log: str, error: str | None = None
+    files: Files,
+    step: Step,
+    cell: Zyx,
+    *,
+    attempt: int,
+    log: str,
+    error: BaseException | None = None,
 ) -> None:
     """Note that this process tries a block, or how it failed."""
+    line = None if error is None else f"{type(error).__name__}: {error}".splitlines()[0]
     note = {
         "attempt": attempt,
-        "error": error,
+        "error": line,
+        "errno": getattr(error, "errno", None),
         "log": log,
         "pid": os.getpid(),
         "host": os.uname().nodename,
         "started": time.time(),
     }
-    files.write(note_name(step, cell), json.dumps(note).encode())
+    files.write(note_name(step, cell), json.dumps(note).encode(), durable=False)
 
 
 def clear_notes(files: Files, step: Step, cells: Collection[Zyx] | None = None) -> None:
     """Forget the attempts at `cells`, or at all blocks of `step`."""
-    for cell in listed(files, f"{ATTEMPTS}/{step.name}") if cells is None else cells:
+    for cell in listed(files, f"{ATTEMPTS}/{step.name}", ".json") if cells is None else cells:
         files.remove(note_name(step, cell))
 
 
 def notes(files: Files, step: Step) -> dict[Zyx, Note]:
     """All notes of `step`."""
     found = {}
-    for cell in listed(files, f"{ATTEMPTS}/{step.name}"):
+    for cell in listed(files, f"{ATTEMPTS}/{step.name}", ".json"):
         note = read_note(files, step, cell)
         if note is not None:
             found[cell] = note

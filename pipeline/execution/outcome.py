@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cadseg.blocks import cell_name
@@ -11,8 +11,14 @@ from cadseg.pipeline.execution.notes import Failure, failure, notes
 from cadseg.pipeline.execution.records import records
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
+
+
+TOLD = 5
+"""Blocks that were lost and are named."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +31,18 @@ class StepOutcome:
         left: blocks that were not tried.
         total: all blocks.
         failures: the failed blocks.
+        lost: of blocks that had been done and were computed again, what was found.
     """
 
     done: int
     failed: int
     left: int
     total: int
-    failures: list[Failure] = field(default_factory=list)
+    failures: Sequence[Failure] = ()
+    lost: Sequence[str] = ()
 
 
-def outcome(store: Store, step: Step) -> StepOutcome:
+def outcome(store: Store, step: Step, lost: Sequence[str] = ()) -> StepOutcome:
     """What became of `step`, by its records."""
     done = records(store, step)
     noted = notes(store.files, step)
@@ -43,10 +51,10 @@ def outcome(store: Store, step: Step) -> StepOutcome:
     ]
     total = store.grid.count(step.level)
     left = total - len(done) - len(failures)
-    return StepOutcome(len(done), len(failures), left, total, failures)
+    return StepOutcome(len(done), len(failures), left, total, failures, lost)
 
 
-def check(outcomes: dict[str, StepOutcome], out: str) -> None:
+def check(outcomes: Mapping[str, StepOutcome], out: str) -> None:
     """Raise `StageError` for the first step of the run at `out` that has failed blocks."""
     for name, outcome in outcomes.items():
         if outcome.failed:
@@ -63,3 +71,10 @@ def check(outcomes: dict[str, StepOutcome], out: str) -> None:
                 f"has the disk of {out} room, and may we write there? See {out}/logs; what is "
                 "finished is kept, and the same command goes on from there"
             )
+
+
+def warnings(outcomes: Mapping[str, StepOutcome], out: str) -> list[str]:
+    """What a user is told about blocks that were lost: the first few, and how many more."""
+    lost = [f"{out}/{sentence}" for outcome in outcomes.values() for sentence in outcome.lost]
+    more = len(lost) - TOLD
+    return lost[:TOLD] + ([f"{more} more blocks in {out} were computed again"] if more > 0 else [])

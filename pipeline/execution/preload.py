@@ -17,10 +17,10 @@ from cadseg.blocks import Roi, Zyx
 from cadseg.models import memory
 from cadseg.pipeline.layout import create_arrays, make_group
 from cadseg.pipeline.prepare import prepare
-from cadseg.pipeline.stages import steps_of
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 from cadseg.storage.outputs import create_output
 from cadseg.workers.process import process
+from cadseg.workers.stages import steps_of
 
 SHAPE: Zyx = (2, 8, 24)
 CHANGES = (
@@ -35,11 +35,13 @@ def preload() -> None:
     """Compute a tiny run; from then on the process and its forks keep freed memory for reuse."""
     memory.keep_freed()
     with tempfile.TemporaryDirectory() as folder:
+        files = LocalFiles(folder)
         affinities = create_output(
-            LocalFiles(folder), "affinities", lead=(3,), shape=SHAPE, dtype="uint8", shard=SHAPE
+            files, "affinities", lead=(3,), shape=SHAPE, dtype="uint8", shard=SHAPE
         )
         noise = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)
-        affinities.write(Roi((0, 0, 0), SHAPE), noise)
+        with files.batch() as batch:
+            affinities.write(batch, Roi((0, 0, 0), SHAPE), noise)
         store = prepare(
             f"{folder}/affinities",
             source="affinities",

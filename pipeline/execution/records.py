@@ -6,37 +6,27 @@ by workers, read by every process of a run, and by ``cadseg status``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cadseg.blocks import Zyx, zyx
+from cadseg.workers.names import listed, record_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cadseg.storage.files import Files
+    from cadseg.blocks import Zyx
+    from cadseg.workers.records import Record
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
 
 
-def records(store: Store, step: Step, *, prune: bool = False) -> dict[Zyx, dict[str, Any]]:
-    """The done-records of `step`; with `prune`, others in their place are removed."""
+def records(store: Store, step: Step, *, prune: bool = False) -> dict[Zyx, Record]:
+    """The records of `step`; with `prune`, others in their place are removed."""
     begin, end = store.grid.span(step.level)
     found = {}
-    for cell in listed(store.files, f"records/{step.name}"):
+    for cell in listed(store.files, f"records/{step.name}", ".json"):
         if not all(b <= c < e for b, c, e in zip(begin, cell, end, strict=True)):
             continue
-        record = store.record(step.name, step.stage, cell)
+        record = store.record(step, cell)
         if record is not None:
             found[cell] = record
         elif prune:
-            store.files.remove(store.record_name(step.name, cell))
+            store.files.remove(record_name(step.name, cell))
     return found
-
-
-def listed(files: Files, folder: str) -> Iterator[Zyx]:
-    """The cells that have an object ``z.y.x.json`` in `folder`."""
-    for name in files.list(folder):
-        stem, _, suffix = name.rpartition(".")
-        parts = stem.split(".")
-        if suffix == "json" and len(parts) == 3 and all(part.isdigit() for part in parts):
-            yield zyx(parts)

@@ -3,8 +3,9 @@
 daisy is the queue of blocks: it knows which blocks of which steps there are, hands
 out one as soon as the blocks upstream that it reads are done, and hands out again one that failed
 or whose worker died. All else is ours. What is done is said by our records: daisy is told so when
-it starts, and is not believed at the end. Attempts are counted by our notes, stuck blocks are ended
-by our alarm, and workers are started by a launcher; daisy's own limits are set out of reach.
+it starts, is not believed at the end, and keeps nothing on a disk. Attempts are counted by our
+notes, stuck blocks are ended by our alarm, and workers are started by a launcher; daisy's own
+limits are set out of reach.
 
 The server leads a process group with everything below it, so that one signal ends a run.
 """
@@ -18,17 +19,18 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cadseg.blocks import Grid, Roi, Zyx, zyx
 from cadseg.pipeline.execution.forkserver import die_with
 from cadseg.pipeline.execution.stub import Stub
-from cadseg.pipeline.execution.tracking import folder_of, mask_of
 from cadseg.pipeline.execution.worker import Worker
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from cadseg.arrays import Bytes
     from cadseg.pipeline.execution.attempt import Pace
     from cadseg.pipeline.execution.launcher import Launcher
     from cadseg.workers.step import Step
@@ -51,7 +53,6 @@ class ServerConfig:
         workers: processes that compute at the same time.
         retries: how often a failed block is tried again.
         timeout: seconds that a block may take; None for a limit from the blocks measured so far.
-        tracking: the folder for daisy's tracking.
         launcher: makes what starts the workers.
         parent: the process that started the server, and with which it ends.
     """
@@ -63,7 +64,6 @@ class ServerConfig:
     workers: int
     retries: int
     timeout: float | None
-    tracking: Path
     launcher: Callable[[], Launcher]
     parent: int
 
@@ -104,6 +104,15 @@ def geometry(grid: Grid, step: Step) -> tuple[Roi, Roi, Roi]:
     return total.grown(step.halo, step.halo), write.grown(step.halo, step.halo), write
 
 
+def _mask(grid: Grid, step: Step, cells: Iterable[Zyx]) -> Bytes:
+    """An array with one element per block of `step`, 1 at `cells`."""
+    begin, end = grid.span(step.level)
+    mask = np.zeros(zyx(e - b for b, e in zip(begin, end, strict=True)), np.uint8)
+    for cell in cells:
+        mask[zyx(c - b for c, b in zip(cell, begin, strict=True))] = 1
+    return mask
+
+
 def _task(store: Store, config: ServerConfig, step: Step, launcher: Launcher) -> Any:
     import daisy.v2
     from funlib.geometry.roi import Roi as DaisyRoi
@@ -117,7 +126,7 @@ def _task(store: Store, config: ServerConfig, step: Step, launcher: Launcher) ->
         pace=config.paces[step.name],
         patience=max(PATIENCE, PER_WORKER * config.workers),
     )
-    done = mask_of(store.grid, step, config.done[step.name])
+    done = _mask(store.grid, step, config.done[step.name])
     left = int(done.size - done.sum())
     return daisy.v2.Task(
         step.name,
@@ -134,7 +143,5 @@ def _task(store: Store, config: ServerConfig, step: Step, launcher: Launcher) ->
         # a worker that leaves for want of work counts as a restart, too
         max_worker_restarts=left * (config.retries + 1) + 10_000_000,
         timeout=NEVER,
-        resource_tracking=True,
-        tracking_path=str(folder_of(config.tracking, store, step, done)),
         skip_mask=done,
     )

@@ -61,11 +61,11 @@ def _status(store: Store, step: Step) -> StepStatus:
     noted = {cell: note for cell, note in notes(store.files, step).items() if cell not in done}
     tried = {cell: note for cell, note in noted.items() if note["error"] or not alive(note)}
     running = len(noted) - len(tried)
-    voxels = sum(record["voxels"] for record in done.values())
-    seconds = sum(record["seconds"] for record in done.values())
+    voxels = sum(record.voxels for record in done.values())
+    seconds = sum(record.seconds for record in done.values())
     counts: Counter[str] = Counter()
     for record in done.values():
-        counts.update(record["counts"])
+        counts.update(record.counts)
     todo = sum(
         store.grid.block(step.level, cell).write.size
         for cell in store.grid.cells(step.level)

@@ -18,7 +18,7 @@ from cadseg.evaluation.metrics import contingency, scores
 from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.run import Execution, predict, relabel
 from cadseg.storage import outputs, volume
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "snemi3d_ac4" / "train.h5"
 THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)

@@ -35,7 +35,7 @@ from cadseg.fragments import climb, heights
 from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.run import Execution, segment
 from cadseg.storage import outputs
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -13,17 +13,18 @@ from cadseg.agglomeration.scoring import METHODS, Scoring
 from cadseg.blocks import Block, Roi, Zyx
 from cadseg.graph import cluster_graph
 from cadseg.graph.edges import Edges, edges_of, pairs_inside
-from cadseg.pipeline.stages import steps_of
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.columns import PART
+from cadseg.storage.local_files import LocalFiles
 from cadseg.workers.climb import rim
 from cadseg.workers.manifest import Manifest
+from cadseg.workers.stages import steps_of
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cadseg.config import Config
-    from cadseg.storage.tables import Table
+    from cadseg.storage.columns import Table
 
 
 class MemoryStore(Store):
@@ -45,7 +46,6 @@ class MemoryStore(Store):
         self.affinities = affinities
         self.arrays: dict[str, np.ndarray[Any, Any]] = {}
         self.tables: dict[tuple[str, int, Zyx], Table] = {}
-        self.checksum = 0
         self.__dict__["mask"] = None if mask is None else _Array(mask)
 
     def use(self, config: Config) -> None:
@@ -63,19 +63,25 @@ class MemoryStore(Store):
     def read(self, name: str, roi: Roi) -> np.ndarray[Any, Any]:
         return self.arrays[name][roi.slices()].copy()
 
-    def write(self, name: str, block: Block, data: Any, names: Any = None) -> None:
-        data = data if names is None else names[data]
-        array = self.arrays.setdefault(name, np.zeros(self.grid.shape, data.dtype))
-        array[block.write.slices()] = data
-
     def read_table(
         self, kind: str, level: int, cell: Zyx, columns: tuple[str, ...] | None = None
     ) -> Table:
         table = self.tables[kind, level, cell]
         return {name: table[name].copy() for name in columns or table}
 
-    def write_table(self, kind: str, block: Block, table: Any) -> None:
-        self.tables[kind, block.level, block.cell] = dict(table)
+    def parts_of(
+        self, kind: str, level: int, cell: Zyx, columns: tuple[str, ...] | None = None
+    ) -> Iterator[Table]:
+        table = self.read_table(kind, level, cell, columns)
+        for begin in range(0, self.rows_of(kind, level, cell), PART):
+            yield {name: column[begin : begin + PART] for name, column in table.items()}
+
+    def rows_of(self, kind: str, level: int, cell: Zyx) -> int:
+        return next(iter(self.tables[kind, level, cell].values())).size
+
+    def rows_between(self, kind: str, level: int, cell: Zyx, begin: int, end: int) -> Table:
+        table = self.tables[kind, level, cell]
+        return {name: column[begin:end].copy() for name, column in table.items()}
 
     def run_all(self, *, seed: int = 0, first: str | None = None) -> MemoryStore:
         """Every block of every step, blocks of a step in shuffled order."""
@@ -87,7 +93,7 @@ class MemoryStore(Store):
             order.shuffle(cells)
             for cell in cells:
                 block = self.grid.block(step.level, cell, step.halo)
-                step.kind.run(block, self)
+                step.kind.run(block, self, MemoryWriter(self, block))
         return self
 
     def cut(self, threshold: float) -> np.ndarray[Any, np.dtype[np.uint64]]:
@@ -104,16 +110,19 @@ class MemoryStore(Store):
         for level in range(self.grid.top + 1):
             for cell in self.grid.cells(level):
                 block = self.grid.block(level, cell)
-                self.write_table("exits", block, {"exit": none, "top": none})
-                self.write_table("roots", block, {"exit": none, "root": none})
+                out = MemoryWriter(self, block)
+                out.table("exits", {"exit": none})
+                out.table("roots", {"root": none})
+                out.table("roots_begins", {"begin": np.zeros(9, np.uint64)})
         for cell in self.grid.cells(0):
             block = self.grid.block(0, cell)
             names, numbers = numbered(fragments[block.write.slices()])
             affinities = self.read_affinities(block.write)
-            self.write("basins", block, numbers)
-            self.write_table("basins", block, {"id": names[1:]})
-            self.write_table("pairs", block, vars(pairs_inside(affinities, numbers)))
-            self.write_table("rim", block, {"affinity": rim(affinities, block, self)})
+            out = MemoryWriter(self, block)
+            out.array("basins", numbers)
+            out.table("basins", {"id": names[1:]})
+            out.table("pairs", vars(pairs_inside(affinities, numbers)))
+            out.table("rim", {"affinity": rim(affinities, block, self)})
 
     def edges(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
         """Rows (u, v, sum, count, max) of the graph, sorted, those of all blocks joined."""
@@ -146,6 +155,27 @@ class MemoryStore(Store):
         ]
         rows = np.concatenate(parts)
         return rows[np.lexsort(rows.T[::-1])]
+
+
+class MemoryWriter:
+    """What a block writes, into the dicts of a store."""
+
+    def __init__(self, store: MemoryStore, block: Block) -> None:
+        self._store, self._block = store, block
+        self._begun: set[str] = set()
+
+    def array(self, name: str, data: Any, names: Any = None) -> None:
+        data = data if names is None else names[data]
+        empty = np.zeros(self._store.grid.shape, data.dtype)
+        self._store.arrays.setdefault(name, empty)[self._block.write.slices()] = data
+
+    def table(self, kind: str, rows: Any) -> None:
+        key = kind, self._block.level, self._block.cell
+        if kind in self._begun:
+            known = self._store.tables[key]
+            rows = {name: np.concatenate((known[name], rows[name])) for name in known}
+        self._begun.add(kind)
+        self._store.tables[key] = dict(rows)
 
 
 def of_affinities(shape: Zyx, roi: Roi, overrides: Sequence[str]) -> Manifest:

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cadseg.pipeline.stages import steps_of
 from cadseg.workers.process import process
+from cadseg.workers.stages import steps_of
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from cadseg.blocks import Roi, zyx
 from cadseg.pipeline.execution.driver import Execution, run_steps
 from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.run import segment
-from cadseg.pipeline.stages import steps_of
 from cadseg.storage import outputs, tables
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
+from cadseg.workers.stages import steps_of
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:

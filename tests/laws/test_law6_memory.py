@@ -14,14 +14,14 @@ import pytest
 from in_memory import MemoryStore
 from scipy import ndimage
 
-from cadseg.agglomeration.agglomerate import PER_ROW, scratch_for
+from cadseg.agglomeration.agglomerate import memory_for, scratch_for
 from cadseg.agglomeration.scoring import METHODS
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.pipeline.layout import create_arrays
 from cadseg.pipeline.plan import IDLE, plan
 from cadseg.pipeline.prepare import PreparedRun, prepare
 from cadseg.storage import group, outputs
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 from cadseg.storage.scratch import Scratch
 from cadseg.workers import manifest
 
@@ -51,7 +51,8 @@ def prepared(folder: Path, blocks: int, *more: str, block: Zyx = BLOCK) -> Prepa
     output = outputs.create_output(
         LocalFiles(folder), "affinities", lead=(3,), shape=shape, dtype="uint8", shard=shape
     )
-    output.write(Roi((0, 0, 0), shape), affinities(shape))
+    with output.files.batch() as batch:
+        output.write(batch, Roi((0, 0, 0), shape), affinities(shape))
     changes = ("volume.voxel_size=[40, 4, 4]", f"block_shape={list(block)}")
     changes += ("segment.min_voxels=20",)  # all steps that there are
     short = ("fragments.distance_clip=2", "fragments.sigma=0.5", "segment.pyramid_levels=1")
@@ -141,9 +142,10 @@ def test_where_a_graph_lies_changes_nothing(scoring: str) -> None:
 
 def test_the_budget_decides_once_for_a_block(tmp_path: Path) -> None:
     """Rows that fit are in memory, one more and all are in files; these leave nothing behind."""
-    fits = scratch_for(10, 10 * PER_ROW, tmp_path)
-    assert fits.folder is None
-    files = scratch_for(11, 10 * PER_ROW, tmp_path)
+    budget = memory_for(10, 20)
+    assert scratch_for(10, 20, budget, tmp_path).folder is None
+    assert scratch_for(10, 21, budget, tmp_path).folder == tmp_path
+    files = scratch_for(11, 20, budget, tmp_path)
     array = files.full(100, 7, np.uint64)
     assert isinstance(array.base, np.memmap)
     assert (array == 7).all()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cadseg.pipeline.execution.status import status
-from cadseg.pipeline.stages import steps_of
+from cadseg.workers.stages import steps_of
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from cadseg.blocks import Grid, Roi, Zyx, zyx
 from cadseg.models.predict import Predictor
 from cadseg.models.published import import_published
 from cadseg.storage import outputs
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 
 Array = np.ndarray[Any, Any]
 

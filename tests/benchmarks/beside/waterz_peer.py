@@ -17,7 +17,7 @@ import waterz
 
 from cadseg.blocks import Roi
 from cadseg.storage import outputs, volume
-from cadseg.storage.files import LocalFiles
+from cadseg.storage.local_files import LocalFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
