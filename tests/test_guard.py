@@ -5,14 +5,16 @@ The disks are real, made and mounted here, which root may.
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import disks
 import pytest
 import real_run as real
 
-from cadseg.pipeline.execution.guard import PAUSE, SILENT
+from cadseg.pipeline.execution import guard
 
 if TYPE_CHECKING:
     import subprocess
@@ -117,22 +119,31 @@ def test_a_disk_that_goes(affs: Path, whole: Path, place: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_disk_that_hangs(affs: Path, whole: Path, place: Path, tmp_path: Path) -> None:
+def test_a_disk_that_hangs(
+    affs: Path, whole: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run says that its disk does not answer; it goes on when it does."""
+    monkeypatch.setattr(guard, "SILENT", 3.0)
+    words, ended = command(affs, place), threading.Event()
     with disks.ext4(tmp_path / "image", place):
-        words = command(affs, place)
-        process = real.start(*words, "--workers=2")
-        under_way(process, place / "o.zarr")
-        with disks.frozen(place):
-            assert process.stderr is not None
-            line = process.stderr.readline()
-            while "blocks done" in line:
-                line = process.stderr.readline()
-            assert "the disk has not answered for" in line
-        process.communicate(timeout=LIMIT)
+        with ThreadPoolExecutor(1) as pool:
+            freezing = pool.submit(freeze, place, ended)
+            failed = real.cadseg(*words, "--workers=2")
+            ended.set()
+            freezing.result()
+        assert failed.code == 1
+        assert "the disk has not answered for" in failed.err
         goes_on(words, place, whole)
+
+
+def freeze(place: Path, ended: threading.Event) -> None:
+    """Let the disk hang from some moment of a run to its end."""
+    while real.records(place / "o.zarr") < UNDER_WAY and not ended.is_set():
+        time.sleep(0.02)
+    with disks.frozen(place):
+        ended.wait(LIMIT)
 
 
 def test_a_run_waits_for_no_disk_for_long() -> None:
     """What is wrong with a disk is said within a minute."""
-    assert PAUSE + SILENT < 45  # what is left is for the run to end
+    assert guard.PAUSE + guard.SILENT < 45  # what is left is for the run to end

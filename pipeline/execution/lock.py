@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import re
+import sys
 import threading
 import time
 import uuid
@@ -105,6 +106,9 @@ def _lapsed(files: Files, name: str) -> bytes | None:
         OutputError: it is alive.
     """
     content, since = _read(files, name), time.monotonic()
+    if content is not None and _alive(_holder(content)) is None:
+        text = f"waiting for up to {LAPSE:g} seconds to see whether the run of {name} is alive"
+        print(f"{files.url}: {text}", file=sys.stderr)
     while (found := _read(files, name)) is not None:
         alive = _alive(_holder(found))
         if alive or found != content:

@@ -164,8 +164,10 @@ def power_cuts(folder: Path, cuts: int, seed: int) -> None:
             finished(process, place / "o.zarr", moment)
             time.sleep(chance.random() * (0.3 if moment else 5))
             disks.cut_power(place)
-            Victims(process).everyone(chance)
-            process.communicate()
+            if process.poll() is None:
+                Victims(process).everyone(chance)
+            _, text = process.communicate()
+            assert process.returncode in (0, -signal.SIGKILL), text
     with disks.ext4(folder / "image", place):
         said = real.cadseg(*command, "--serial")
         assert said.code == 0, said.err
