@@ -117,6 +117,9 @@ def verify(
         workers: files that are read at the same time.
     """
     store = Store.open(out)
+    for array in store.producers:
+        if isinstance(array, str):
+            store.array(array)  # without its metadata nothing can be read
     with lock(store.files) if repair else contextlib.nullcontext():
         verified, lost = verification.verify(store, steps_of(store), workers)
         if repair:
@@ -160,6 +163,6 @@ def _percolation(store: Store) -> str | None:
     if share <= store.config.agglomerate.percolation_share:
         return None
     return (
-        f"segment {largest['largest']} holds {share:.0%} of the volume: neurons have probably run together; "
-        "try a higher threshold, as in cadseg relabel --threshold"
+        f"segment {largest['largest']} holds {share:.0%} of the volume: neurons have probably run "
+        "together; try a higher threshold, as in cadseg relabel --threshold"
     )
