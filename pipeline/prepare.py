@@ -168,16 +168,16 @@ def _config(array: Volume, asked: str | Config | None, overrides: Sequence[Overr
     tree = chosen.model_dump()
     tree["volume"]["voxel_size"] = tuple(float(n) for n in size)
     if chosen.volume.mask is not None:
-        tree["volume"]["mask"] = _mask(chosen.volume.mask)
+        tree["volume"]["mask"] = _place("mask", chosen.volume.mask)
     return configs.from_tree(tree, "of the run")
 
 
-def _mask(url: str) -> str:
-    """Where it lies, for workers that may start elsewhere."""
+def _place(what: str, url: str) -> str:
+    """Where a volume lies, for workers that may start elsewhere, as text."""
     try:
-        return resolved(url)
-    except (OSError, ValueError) as error:  # no name that a folder can have
-        raise VolumeError(f"mask {url}: cannot be opened ({error})") from None
+        return resolved(url).encode().decode()
+    except (OSError, ValueError) as error:  # no name that a folder can have, or not UTF-8
+        raise VolumeError(f"{what} {url}: cannot be opened ({error})") from None
 
 
 def _manifest(array: Volume, url: str, source: Source, config: Config) -> Manifest:
@@ -196,7 +196,7 @@ def _manifest(array: Volume, url: str, source: Source, config: Config) -> Manife
         schema=1,
         cadseg=__version__,
         source=source,
-        volume=resolved(url),
+        volume=_place("volume", url),
         shape=array.extent,
         roi=(z, y, x),
         voxel_size_nm=size,

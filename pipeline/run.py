@@ -120,6 +120,9 @@ def verify(
         workers: files that are read at the same time.
     """
     store = Store.open(out)
+    for array in store.producers:
+        if isinstance(array, str):
+            store.array(array)  # without its metadata nothing can be read
     with lock(store.files) if repair else contextlib.nullcontext():
         verified, lost = verification.verify(store, steps_of(store), workers)
         if repair:

@@ -17,6 +17,9 @@ from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.notes import notes
 from cadseg.pipeline.execution.outcome import StepOutcome, check
 from cadseg.pipeline.execution.records import tally
+from cadseg.storage.files import open_files
+from cadseg.workers import manifest as manifests
+from cadseg.workers.manifest import Manifest
 from cadseg.workers.names import record_name
 from cadseg.workers.records import encode
 from cadseg.workers.store import Store
@@ -139,8 +142,9 @@ def test_a_changed_stage_is_done_again(tmp_path: Path, serial: bool) -> None:
     """Where a stage is of something else than before, all its blocks are computed again."""
     out, step = toy_run.folder(tmp_path), toy_run.step("a")
     check(run_steps(out, [step], quiet(workers=2, serial=serial)), str(out))
-    run = out / "run.json"
-    run.write_text(run.read_text().replace("abc", "xyz"))
+    files = open_files(out)
+    was = Store.open(out).manifest.model_dump_json(by_alias=True)
+    manifests.write(files, Manifest.model_validate_json(was.replace("abc", "xyz")))
     check(run_steps(out, [step], quiet(workers=2, serial=serial)), str(out))
     assert {path.read_text() for path in (out / "toy-attempts").iterdir()} == {".."}
 

@@ -1,6 +1,6 @@
 """Spoilt inputs of every kind: one sentence and nothing written, or taken as what they say.
 
-A few hundred of each; ``python -m fuzzing`` tries as many as one likes.
+Some of each; ``PYTHONPATH=tests python -m fuzzing KIND N`` tries as many as one likes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fuzzing.case import HangError, held
 if TYPE_CHECKING:
     from pathlib import Path
 
-TIMES = {"checkpoint": 20}
+TIMES = {"checkpoint": 20, "run": 40}
 """How many of a kind of which one takes long; `OTHERS` of all others."""
 
 OTHERS = 150

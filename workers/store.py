@@ -19,7 +19,7 @@ import numpy as np
 
 from cadseg.blocks import Block, Grid, Roi, Zyx, zyx
 from cadseg.errors import OutputError
-from cadseg.storage import inputs, outputs, tables, volume
+from cadseg.storage import group, inputs, outputs, tables, volume
 from cadseg.storage.checksums import ABSENT, DamagedError, Written
 from cadseg.storage.columns import ColumnFile, Table
 from cadseg.storage.files import Files, open_files
@@ -59,9 +59,10 @@ class Store:
         """The run at the address `out`.
 
         Raises:
-            OutputError: there is none.
+            OutputError: there is none, or one of another version.
         """
         files = open_files(out)
+        group.check_layout(files)
         manifest = manifests.read(files)
         if manifest is None:
             raise OutputError(

@@ -136,16 +136,26 @@ def open_files(where: str | Path) -> Files:
     """The store at an address, whether or not a run is there yet.
 
     Raises:
-        OutputError: no store for such addresses.
+        OutputError: no store for such addresses, or a name that is not UTF-8.
     """
     match = SCHEME.match(str(where))
     scheme = match[1] if match else ""
+    if not _is_text(str(where)):
+        raise OutputError(f"output {where}: accepted are names in UTF-8")
     if scheme not in STORES:
         accepted = " or ".join(["a folder", *(f"{name}://" for name in STORES if name)])
         raise OutputError(
             f"output {where}: cadseg cannot write to {scheme}:// addresses; accepted is {accepted}"
         )
     return STORES[scheme](str(where))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8, as Python keeps them
+        return False
+    return True
 
 
 def resolved(where: str | Path) -> str:

@@ -129,7 +129,7 @@ def create_output(
     voxel_size_nm: Size | None = None,
     offset_nm: Size = ome.ORIGIN,
 ) -> OutputArray:
-    """Make the array `name`, all 0, in a run's group; keep one of the same layout that is there.
+    """Make the array `name`, all 0, in a run's group; shards that are there stay.
 
     Args:
         files: of the run.
@@ -140,9 +140,6 @@ def create_output(
         shard: shape of the blocks that will be written, in voxels; clipped to the volume.
         voxel_size_nm: of this array, z y x; None where it is not known.
         offset_nm: place of the first corner in the world, z y x.
-
-    Raises:
-        OutputError: an array of another layout is there.
     """
     clipped = zyx(min(n, whole) for n, whole in zip(shard, shape, strict=True))
     metadata = layout.array_metadata(
@@ -157,5 +154,13 @@ def create_output(
 
 
 def open_output(files: Files, name: str) -> OutputArray:
-    """The array `name` of a run's group, made by `create_output`."""
-    return OutputArray(files, name, Layout.of(group.metadata(files, name)))
+    """The array `name` of a run's group, made by `create_output`.
+
+    Raises:
+        OutputError: its metadata are damaged.
+    """
+    metadata = group.metadata(files, name)
+    try:
+        return OutputArray(files, name, Layout.of(metadata))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise group.damaged(files, name) from None

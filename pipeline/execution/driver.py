@@ -9,6 +9,7 @@ memory.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import subprocess
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from cadseg.storage.files import Files
     from cadseg.workers.step import Step
 
+MOST = 100_000
+"""Workers."""
+
 VERIFYING = 10.0
 """Seconds for which a command reads what earlier ones have left: all of it, in small runs."""
 
@@ -73,10 +77,12 @@ class Execution:
         """Refuse what cannot run.
 
         Raises:
-            ConfigError: no worker, or a launcher that is not there.
+            ConfigError: no worker, no time, or a launcher that is not there.
         """
-        if self.workers < 1:
-            raise ConfigError(f"workers is {self.workers}; accepted are 1 or more")
+        if not 1 <= self.workers <= MOST:
+            raise ConfigError(f"workers is {self.workers}; accepted are 1 to {MOST}")
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
+            raise ConfigError(f"timeout is {self.timeout}; accepted are seconds above 0")
         if self.launcher not in LAUNCHERS:
             names = ", ".join(LAUNCHERS)
             raise ConfigError(f"launcher {self.launcher}: there is none; accepted are {names}")

@@ -31,6 +31,17 @@ Note = dict[str, Any]
 
 ATTEMPTS = "logs/attempts"
 
+KEYS: dict[str, tuple[type, ...]] = {
+    "attempt": (int,),
+    "error": (str, type(None)),
+    "errno": (int, type(None)),
+    "log": (str,),
+    "pid": (int,),
+    "host": (str,),
+    "started": (float,),
+}
+"""Of a note, with the types of their values; any other is damaged, and none."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -50,9 +61,12 @@ def read_note(files: Files, step: Step, cell: Zyx) -> Note | None:
     """The note on an unfinished block, if there is one."""
     try:
         note = json.loads(files.read(note_name(step, cell)))
-    except (FileNotFoundError, ValueError):
+        types = {key: type(value) for key, value in note.items()}
+    except (FileNotFoundError, ValueError, AttributeError, RecursionError):
         return None
-    return dict(note)
+    sound = all(types.get(key) in accepted for key, accepted in KEYS.items())
+    inside = sound and ".." not in note["log"] and not note["log"].startswith("/")
+    return note if inside and 0 < note["pid"] < 2**31 else None
 
 
 def write_note(

@@ -88,9 +88,10 @@ def write(files: Files, verified: Verified) -> None:
 def read(files: Files) -> Verified | None:
     """When a run was last verified; None where that is not known."""
     try:
-        return Verified(**json.loads(files.read(NAME)))
-    except (FileNotFoundError, ValueError, TypeError):
+        found = Verified(**json.loads(files.read(NAME)))
+    except (FileNotFoundError, ValueError, TypeError, RecursionError):
         return None
+    return found if all(type(value) in (int, float) for value in vars(found).values()) else None
 
 
 def _files(store: Store, steps: Iterable[Step]) -> Iterator[File]:

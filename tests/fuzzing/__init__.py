@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import real_run as real
 
-from fuzzing import networks, scores, texts, volumes
+from fuzzing import networks, runs, scores, texts, volumes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,7 @@ KINDS: dict[str, Kind] = {
     "evaluate": scores.evaluation,
     "hdf5": scores.spoilt_h5,
     "sweep": scores.swept,
+    "run": runs.spoilt_run,
 }
 
 
@@ -36,3 +37,4 @@ def prepare(folder: Path) -> None:
     volumes.prepare(inputs / "volumes")
     networks.prepare(inputs / "networks")
     scores.prepare(inputs / "scores")
+    runs.prepare(inputs / "runs")

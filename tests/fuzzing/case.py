@@ -20,6 +20,7 @@ import real_run as real
 
 from cadseg.errors import CadsegError
 from cadseg.pipeline import prepare
+from cadseg.pipeline.execution import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,6 +120,7 @@ def prepared_runs() -> Iterator[list[PreparedRun]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare, "prepare", kept)
+        patch.setattr(lock, "LAPSE", 0.05)  # a lock of nobody lapses in two minutes
         yield found
 
 

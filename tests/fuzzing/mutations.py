@@ -121,7 +121,16 @@ def _near(random: Random, node: Node) -> Node:
     if isinstance(node, bool) or node is None:
         return not node
     if isinstance(node, int | float):
-        return random.choice((node + 1, node - 1, -node, node * 1000, node / 2, str(node)))
+        return random.choice(
+            (
+                node + 1,
+                node - 1,
+                -node,
+                node * 1000,
+                node * 0.5 if isinstance(node, float) else node // 2,
+                str(node),
+            )
+        )
     if isinstance(node, str):
         return random.choice((node.upper(), node[:-1], node + "x", f" {node}", node[::-1]))
     if isinstance(node, list):

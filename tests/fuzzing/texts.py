@@ -195,7 +195,9 @@ def plan_words(random: Random, folder: Path) -> Case:
     flags += ["--affinities"] if source == "affs" else []
     words = ("plan", address, *(f"{option}={value}" for option, value in asked.items()), *flags)
 
-    def check(run: PreparedRun) -> None:
+    def check(run: PreparedRun | None) -> None:
+        if run is None:  # --help
+            return
         config = run.store.config
         taken = {
             "--mask": config.volume.mask,
