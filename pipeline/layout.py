@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cadseg.blocks import zyx
 from cadseg.errors import OutputError
 from cadseg.pipeline.execution.notes import ATTEMPTS
-from cadseg.pipeline.execution.repair import REPORTS
+from cadseg.pipeline.execution.reports import REPORTS
 from cadseg.storage import group, outputs
 from cadseg.workers.arrays import ARRAYS
 from cadseg.workers.checkpoint import FOLDER as CHECKPOINTS

@@ -21,7 +21,8 @@ from cadseg.agglomeration.scoring import METHODS, Scoring
 from cadseg.blocks import Roi
 from cadseg.fragments.climb import climb
 from cadseg.graph.cluster_graph import Graph, joined_columns
-from cadseg.graph.edges import Edges, Faces, Pairs, edges_of, outer_faces, pairs_inside
+from cadseg.graph.edges import Edges, Pairs, edges_of, pairs_inside
+from cadseg.graph.faces import Faces, outer_faces
 from cadseg.renaming import Renaming
 from cadseg.storage.scratch import Scratch
 

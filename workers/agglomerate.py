@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from cadseg.agglomeration.agglomerate import agglomerate, scratch_for
 from cadseg.graph import cluster_graph
-from cadseg.graph.edges import Edges, Faces, outer_faces
+from cadseg.graph.edges import Edges
+from cadseg.graph.faces import Faces, outer_faces
 from cadseg.workers.estimates import edges, within_budget
 from cadseg.workers.step import Cost, StepKind
 

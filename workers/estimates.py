@@ -31,17 +31,17 @@ CROSSING = 1.0
 CROSSING_SECTIONS = 0.02
 """The same per voxel of a z face, which cuts whole fragments."""
 
-ENTRY = 16
-"""Bytes per path where paths of a block's children are followed."""
+ENTRY, EXIT = 16, 8
+"""Bytes per row of entries, or exits, where paths between children are followed."""
 
-CLUSTER = 40
-"""Bytes per cluster where the cut comes down."""
+CLUSTER = 34
+"""Bytes per cluster where a block's cut is made, and where children's clusters are joined."""
 
 MERGE = 100
-"""Bytes per row of the tables that `absorb_small` reads."""
+"""Bytes per merge where small segments join; all of them hold."""
 
 AT_ONCE = 200_000_000
-"""Bytes of the parts of tables that an upper level works on at a time."""
+"""Bytes, at most, of parts of tables that an upper level has in work beside its arrays."""
 
 DECODED_AT_ONCE = 10
 """Chunks of the input in memory while it is read: zarr's ``async.concurrency``, each twice."""

@@ -108,8 +108,8 @@ def test_the_engine_waterz_takes_what_its_plan_says(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_memory_knows_the_block_not_the_volume(tmp_path: Path) -> None:
     """In a volume 8 times larger a worker takes no more, up to the first joining of blocks."""
-    _, small = peaks(tmp_path, 5)
-    ready, large = peaks(tmp_path, 10)
+    _, small = peaks(tmp_path, 3, block=(8, 96, 96))
+    ready, large = peaks(tmp_path, 6, block=(8, 96, 96))
     assert_as_planned(ready, large)
     assert ready.store.grid.domain.size * 7 // 8 > NOISE  # one byte per voxel would be seen
     excess = {
@@ -124,7 +124,8 @@ def test_memory_knows_the_block_not_the_volume(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scoring", METHODS)
 def test_where_a_graph_lies_changes_nothing(scoring: str) -> None:
     """With no memory at all for the graph, every table is the same."""
-    changes = (f"agglomerate.scoring={scoring}", "fragments.sigma=0.5")
+    small = f"segment.min_voxels={20 * (scoring == 'median')}"  # which adds a step, and changes one
+    changes = (f"agglomerate.scoring={scoring}", "fragments.sigma=0.5", small)
     runs = [
         MemoryStore(
             affinities((8, 60, 60)), block_shape=(4, 32, 24), overrides=(*changes, *more)
