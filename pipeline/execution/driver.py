@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 MOST = 100_000
 """Workers."""
 
-VERIFYING = 10.0
+VERIFYING = 5.0
 """Seconds for which a command reads what earlier ones have left: all of it, in small runs."""
 
 LAUNCHERS: dict[str, Callable[[], Launcher]] = {"local": local}
@@ -119,7 +119,7 @@ def run_steps(
         step.name: repair.done(step, look=looks is None or step.stage in looks) for step in steps
     }
     looked = [step for step in steps if looks is None or step.stage in looks]
-    _, found = verify(store, looked, seconds=VERIFYING)
+    _, found = verify(store, looked, execution.workers, VERIFYING)
     lost = repair.withdraw(found)
     check = check or store.files.check
     while True:
