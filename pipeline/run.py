@@ -104,7 +104,9 @@ def relabel(
 
     Needs the run at `out` alone: neither the volume, nor the weights, nor the kind of device.
     """
-    return execute(recut(with_tree(out), threshold, min_voxels), execution)
+    prepared = recut(with_tree(out), threshold, min_voxels)
+    prepared.store.files.room()
+    return execute(prepared, execution)
 
 
 def verify(

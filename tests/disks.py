@@ -8,13 +8,13 @@ import os
 import struct
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, _IOR('X', 125, __u32)
 FREEZE, THAW = 0xC0045877, 0xC0045878  # FIFREEZE, FITHAW
@@ -36,7 +36,7 @@ def ext4(image: Path, place: Path) -> Iterator[Path]:
         with image.open("wb") as file:
             file.truncate(64 << 20)
         subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
-    with _mounted(place, "-o", "loop", image):
+    with _mounted(place, "-o", "loop,errors=remount-ro", image):
         yield place
 
 
@@ -49,12 +49,23 @@ def cut_power(place: Path) -> None:
         os.close(opened)
 
 
-def remount(place: Path, **options: object) -> None:
-    """Change the options of what is mounted at `place`."""
-    words = ",".join(
-        name if value is True else f"{name}={value}" for name, value in options.items()
-    )
+def enlarge(place: Path, **options: object) -> None:
+    """Give the tmpfs at `place` other options."""
+    words = ",".join(f"{name}={value}" for name, value in options.items())
     subprocess.run(["mount", "-o", f"remount,{words}", place], check=True)
+
+
+def fail(place: Path) -> None:
+    """Have the ext4 at `place` find an error, whereupon it turns read-only."""
+    mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+    (device,) = (Path(source).name for source, at, *_ in mounts if at == str(place))
+    Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("a test")
+
+
+def repair(image: Path) -> None:
+    """Repair the file system in `image`, which is not mounted."""
+    found = subprocess.run(["e2fsck", "-f", "-y", image], capture_output=True, text=True)
+    assert found.returncode in (0, 1), found.stdout
 
 
 @contextlib.contextmanager

@@ -186,6 +186,27 @@ def test_hubs_with_hundreds_of_neighbours_merge_exactly(scoring: str, hubs: int)
         assert sorted(below + above) == sorted(expected)
 
 
+@pytest.mark.parametrize("scoring", METHODS)
+@FEW
+@given(found=graphs(), floor=st.sampled_from([0.0, 0.2, 0.5]), data=st.data())
+def test_best_first_finds_the_tree_by_itself(
+    scoring: str, found: Contacts, floor: float, data: st.DataObject
+) -> None:
+    """Were every cluster a hub, so that no chain is followed, the tree would be the same."""
+    names = sorted({name for pair in found for name in pair})
+    frozen = data.draw(st.lists(st.sampled_from(names), unique=True)) if names else []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cadseg.agglomeration.agglomerate.merge_chains", lambda *_: (0, True))
+        below, left = merged(
+            graph(found, scoring), scoring, np.array(sorted(frozen), np.uint64), floor
+        )
+        above, rest = merged(left, scoring, floor=floor)
+    assert sorted(below + above) == sorted(
+        oracle.greedy(found, scoring, Fraction(str(floor)) * 255)
+    )
+    assert rest.u.size == 0
+
+
 def test_keys_of_one_hash_are_ordered_by_their_ends() -> None:
     """Rows whose keys have the same hash, or half of it, are taken in one order all the same."""
     ends = np.arange(1, 7, dtype=np.uint64)

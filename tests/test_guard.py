@@ -85,20 +85,21 @@ def test_a_full_disk(
     with disks.tmpfs(place, **limits):
         words = command(affs, place)
         assert text in said(real.start(*words, way), place / "o.zarr")
-        disks.remount(place, **room)
+        disks.enlarge(place, **room)
         goes_on(words, place, whole)
 
 
 @pytest.mark.slow
-def test_a_disk_that_turns_read_only(affs: Path, whole: Path, place: Path) -> None:
+def test_a_disk_that_turns_read_only(affs: Path, whole: Path, place: Path, tmp_path: Path) -> None:
     """A run says that the disk cannot be written; it goes on when it can."""
-    with disks.tmpfs(place, size="64m"):
-        words = command(affs, place)
+    image, words = tmp_path / "image", command(affs, place)
+    with disks.ext4(image, place):
         process = real.start(*words, "--workers=2")
         under_way(process, place / "o.zarr")
-        disks.remount(place, ro=True)
+        disks.fail(place)
         assert "Read-only file system" in said(process, place / "o.zarr")
-        disks.remount(place, rw=True)
+    disks.repair(image)
+    with disks.ext4(image, place):
         goes_on(words, place, whole)
 
 

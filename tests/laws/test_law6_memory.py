@@ -108,8 +108,8 @@ def test_the_engine_waterz_takes_what_its_plan_says(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_memory_knows_the_block_not_the_volume(tmp_path: Path) -> None:
     """In a volume 8 times larger a worker takes no more, up to the first joining of blocks."""
-    _, small = peaks(tmp_path, 5)
-    ready, large = peaks(tmp_path, 10)
+    _, small = peaks(tmp_path, 3, block=(8, 96, 96))
+    ready, large = peaks(tmp_path, 6, block=(8, 96, 96))
     assert_as_planned(ready, large)
     assert ready.store.grid.domain.size * 7 // 8 > NOISE  # one byte per voxel would be seen
     excess = {
