@@ -93,12 +93,15 @@ def test_default_blocks_take_at_most_4_gib(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gigabytes", [1.0, 3.0])
 def test_upper_levels_keep_the_stated_budget(tmp_path: Path, gigabytes: float) -> None:
-    """However large the volume, an upper level of agglomeration takes its budget, and no more."""
-    prepared = prepared_run(tmp_path, (1000, 32_000, 32_000), f"agglomerate.memory_gb={gigabytes}")
+    """In a petavoxel a step of an upper level takes its budget, and beside it some parts."""
+    changes = (f"agglomerate.memory_gb={gigabytes}", "segment.min_voxels=9")
+    prepared = prepared_run(tmp_path, (10_000, 320_000, 320_000), *changes)
     memory = {step.name: step.memory for step in plan(prepared).steps}
     top = prepared.store.grid.top
-    assert memory[f"agglomerate-{top}"] == memory["agglomerate-3"]
-    assert gigabytes * GIGA < memory[f"agglomerate-{top}"] < (gigabytes + 0.7) * GIGA
+    for kind in ("resolve_up", "resolve_down", "agglomerate", "absorb_small", "cut"):
+        assert memory[f"{kind}-{top}"] == memory[f"{kind}-{top - 1}"]
+        assert gigabytes * GIGA < memory[f"{kind}-{top}"] < gigabytes * GIGA + GIGA
+    assert memory[f"measure-{top}"] < GIGA
 
 
 def test_memory_follows_the_block(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from cadseg.renaming import Renaming
 from cadseg.storage.sorting import among, collected, distinct, merged, ordered, slices
 from cadseg.workers import levels
 from cadseg.workers.arrays import BASINS
-from cadseg.workers.estimates import CLUSTER, MERGE, crossing_clusters, within_budget
+from cadseg.workers.estimates import MEMBER, MERGE, crossing_clusters, within_budget
 from cadseg.workers.resolve_down import names_of
 from cadseg.workers.step import Cost, StepKind
 
@@ -37,7 +37,7 @@ def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the tables `joins`, `ends` and `voxels` of the block."""
     merges = store.rows_of("merges", block.level, block.cell)
     others = sum(levels.rows_of_children(kind, block, store) for kind in ("voxels", "ends"))
-    scratch = levels.scratch_for(store, MERGE * merges + CLUSTER * others)
+    scratch = levels.scratch_for(store, MERGE * merges + MEMBER * others)
     clusters, voxels = _voxels(block, store, scratch)
     small = merge_tree.small_sides(
         store.parts_of("merges", block.level, block.cell, ("fragment", "parent")),
@@ -125,7 +125,7 @@ def _joins(block: Block, store: Store, ends: Renaming, small: Flags, scratch: Sc
 def cost(work: Work) -> Cost:
     """Level 0 measures the block's basins; above it clusters that cross faces are joined."""
     if work.step.level:
-        return Cost(memory=within_budget(work, (MERGE + 2 * CLUSTER) * crossing_clusters(work)))
+        return Cost(memory=within_budget(work, (MERGE + 2 * MEMBER) * crossing_clusters(work)))
     return Cost(memory=11 * work.largest, read=BASINS * work.voxels)
 
 

@@ -35,13 +35,16 @@ ENTRY, EXIT = 16, 8
 """Bytes per row of entries, or exits, where paths between children are followed."""
 
 CLUSTER = 34
-"""Bytes per cluster where a block's cut is made, and where children's clusters are joined."""
+"""Bytes per cluster that changes where a block's cut is made."""
 
-MERGE = 100
-"""Bytes per merge where small segments join; all of them hold."""
+MEMBER, MERGE = 25, 80
+"""Bytes per row that children hand up, and per merge of the block, where small segments join."""
 
 AT_ONCE = 200_000_000
-"""Bytes, at most, of parts of tables that an upper level has in work beside its arrays."""
+"""Bytes, at most, of parts of tables that an upper level has in work beside its arrays.
+
+`tests/benchmarks/upper_levels.py`: an idle worker and these took at most 410 MB, of which 60 idle.
+"""
 
 DECODED_AT_ONCE = 10
 """Chunks of the input in memory while it is read: zarr's ``async.concurrency``, each twice."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg.storage.scratch import Scratch, parts
+from cadseg.storage.scratch import Scratch, parts, place_type
 from cadseg.storage.sorting import length, regrouped
 
 if TYPE_CHECKING:
@@ -81,4 +81,5 @@ def handed_down(kind: str, block: Block, store: Store) -> tuple[int, Iterator[Ta
 def scratch_for(store: Store, need: int) -> Scratch:
     """Where so many bytes of a block's arrays lie: in memory within the budget, else in files."""
     budget = store.config.agglomerate.memory_gb * 1e9
-    return Scratch(store.files.local("") if need > budget else None)
+    folder = store.files.local("") if need > budget else None
+    return Scratch(folder, place_type(need))  # a row has a byte at least

@@ -42,8 +42,10 @@ def _complete(block: Block, store: Store, out: BlockWriter) -> Iterator[Table]:
     for some in aligned(levels.of_children("parts", block, store), "segment"):
         rows = segment_table.joined(some)
         complete = segment_table.complete(rows, block.write, store.grid.domain)
-        if not complete.all():
-            out.table("parts", {name: column[~complete] for name, column in rows.items()})
+        if complete.all():
+            yield rows
+            continue
+        out.table("parts", {name: column[~complete] for name, column in rows.items()})
         yield {name: column[complete] for name, column in rows.items()}
 
 
