@@ -12,12 +12,12 @@ from typing import Any, TypeVar, cast
 
 import numba as nb
 
-from cadseg import kernel_cache
+from cadseg.kernel_cache import folder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _CONFIG: Any = nb.config  # without types
-_FOLDER = kernel_cache.folder(_CONFIG.CACHE_DIR)
+_FOLDER = folder(_CONFIG.CACHE_DIR)
 
 
 def kernel(function: Function) -> Function:

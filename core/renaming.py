@@ -40,22 +40,34 @@ class Renaming(NamedTuple):
 
     def of(self, ids: Ids) -> Ids:
         """What `ids` become, an array of any shape."""
+        self._check()
         out = ids.copy()
         _rename(self.ids, self.names, out.ravel())
         return out
 
     def follow(self) -> None:
-        """Change the names to what ids become in the end, where names are renamed in turn."""
-        assert _follow(self.ids, self.names), "ids that become one another"
+        """Change the names to what ids become in the end, where names are renamed in turn.
+
+        Raises:
+            ValueError: ids are not sorted, each once, or become one another.
+        """
+        self._check()
+        if not (_ascend(self.ids) and _follow(self.ids, self.names)):
+            raise ValueError("names: ids that are not in order, or become one another")
+
+    def _check(self) -> None:
+        if self.ids.size != self.names.size:
+            raise ValueError("names: columns are not of one length")
 
 
 def mark(ids: Ids, some: Ids, flags: Flags) -> None:
     """Set the flags of those of `ids`, which are sorted, that are among `some`."""
+    assert flags.size == ids.size
     _mark(ids, some, flags)
 
 
 @in_place
-def place_of(ids: Ids, one: Int, near: Int) -> int:
+def place_of(ids: Ids, one: Int, near: int) -> int:
     """The first place of sorted `ids` that holds `one` or more; looked for around `near`."""
     low, high = -1, ids.size  # ids[low] < one <= ids[high]
     step, at = 1, min(near, ids.size - 1)
@@ -78,6 +90,15 @@ def place_of(ids: Ids, one: Int, near: Int) -> int:
         else:
             high = middle
     return high
+
+
+@in_place
+def _ascend(ids: Ids) -> bool:
+    """Whether they are sorted, each once."""
+    for i in range(1, ids.size):
+        if ids[i] <= ids[i - 1]:
+            return False
+    return True
 
 
 @in_place

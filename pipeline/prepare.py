@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cadseg.arrays import Array
+    from cadseg.config import Override
     from cadseg.pipeline.identity import Json
+    from cadseg.storage.files import Files
     from cadseg.storage.volume import Volume
 
 ANISOTROPIC = 2.0
@@ -44,7 +46,7 @@ class Request(TypedDict, total=False):
     Attributes:
         out: where the run lies; None for a sibling of the volume.
         config: itself, its name or file; None for the one that fits the voxels' shape.
-        overrides: ``key=value`` changes to it.
+        overrides: changes to it, each ``key=value`` or a key and its value.
         until: the last stage to run; None for all.
         restart: redo stages whose inputs changed, and all below them.
         verify_input: read the volume and the mask whole, and compare them with what an earlier run
@@ -53,7 +55,7 @@ class Request(TypedDict, total=False):
 
     out: str | Path | None
     config: str | Config | None
-    overrides: Sequence[str]
+    overrides: Sequence[Override]
     until: str | None
     restart: bool
     verify_input: bool
@@ -96,10 +98,8 @@ def prepare(url: str, *, source: Source = "raw", **request: Unpack[Request]) -> 
     array = volume.open_volume(url)
     chosen = _config(array, request.get("config"), request.get("overrides", ()))
     manifest = _manifest(array, url, source, chosen)
-    files = open_files(request.get("out") or default_out(url))
-    files.room()
-    group.check_free(files)
-    store = Store(files, manifest)
+    out = request.get("out")
+    store = Store(_free(default_out(url) if out is None else out), manifest)
     until = request.get("until")
     if until is not None and until not in (stage.name for stage in stages_of(store)):
         names = ", ".join(stage.name for stage in stages_of(store))
@@ -107,8 +107,8 @@ def prepare(url: str, *, source: Source = "raw", **request: Unpack[Request]) -> 
     tree = chosen.model_dump(mode="json")
     stages = identities(stages_of(store), tree, _extra(array, store))
     voxels = _contents(array, store) if request.get("verify_input") else {}
-    stages = with_contents(stages, voxels, manifests.read(files))
-    store = Store(files, manifest.model_copy(update={"stages": stages}))
+    stages = with_contents(stages, voxels, manifests.read(store.files))
+    store = Store(store.files, manifest.model_copy(update={"stages": stages}))
     return PreparedRun(store, redone(store, restart=request.get("restart", False)), until)
 
 
@@ -143,7 +143,18 @@ def default_out(url: str) -> str:
     return name if "://" in url else str(top.with_name(name))
 
 
-def _config(array: Volume, asked: str | Config | None, overrides: Sequence[str]) -> Config:
+def _free(out: str | Path) -> Files:
+    """The place `out`, which a run may have as its own."""
+    files = open_files(out)
+    try:
+        files.room()
+        group.check_free(files)
+    except (OSError, ValueError) as error:  # as of a name that no file can have
+        raise OutputError(f"output {out}: cannot be used ({error}); choose another --out") from None
+    return files
+
+
+def _config(array: Volume, asked: str | Config | None, overrides: Sequence[Override]) -> Config:
     """The config asked for, with the voxel size that holds."""
     chosen = asked if isinstance(asked, Config) else configs.load(asked or "ssem", overrides)
     size = chosen.volume.voxel_size or array.voxel_size_nm
@@ -152,16 +163,21 @@ def _config(array: Volume, asked: str | Config | None, overrides: Sequence[str])
             f"volume {array.url}: its metadata names no voxel size; give it in nm with "
             "--voxel-size z,y,x, or as the attribute voxel_size"
         )
-    if min(size) <= 0:
-        raise ConfigError(f"voxel size {size}; accepted are three lengths in nm above 0")
     if asked is None and size[0] <= ANISOTROPIC * max(size[1:]):
         chosen = configs.load("fibsem", overrides)
     tree = chosen.model_dump()
     tree["volume"]["voxel_size"] = tuple(float(n) for n in size)
     if chosen.volume.mask is not None:
-        tree["volume"]["mask"] = resolved(chosen.volume.mask)  # workers may start elsewhere
-    chosen = configs.from_tree(tree, "of the run")
-    return chosen
+        tree["volume"]["mask"] = _mask(chosen.volume.mask)
+    return configs.from_tree(tree, "of the run")
+
+
+def _mask(url: str) -> str:
+    """Where it lies, for workers that may start elsewhere."""
+    try:
+        return resolved(url)
+    except (OSError, ValueError) as error:  # no name that a folder can have
+        raise VolumeError(f"mask {url}: cannot be opened ({error})") from None
 
 
 def _manifest(array: Volume, url: str, source: Source, config: Config) -> Manifest:

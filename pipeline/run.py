@@ -20,12 +20,13 @@ from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.lock import lock
 from cadseg.pipeline.execution.outcome import check as check_outcomes
 from cadseg.pipeline.execution.outcome import warnings
-from cadseg.pipeline.execution.records import records
+from cadseg.pipeline.execution.records import largest, tally
 from cadseg.pipeline.execution.repair import Repair
 from cadseg.pipeline.layout import clear, create_arrays, make_group
 from cadseg.pipeline.prepare import PreparedRun, Request, prepare, recut
 from cadseg.storage import group
 from cadseg.workers import manifest as manifests
+from cadseg.workers.checkpoint import FOLDER as CHECKPOINTS
 from cadseg.workers.stages import steps_of
 from cadseg.workers.store import Store
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cadseg.pipeline.execution.verify import Verified
-    from cadseg.workers.store import LostBlockError
+    from cadseg.workers.records import LostBlockError
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def execute(prepared: PreparedRun, execution: Execution | None = None) -> Report
             outcomes = run_steps(
                 prepared.out, steps, execution or Execution(), looks=prepared.looks, check=check
             )
+            if all(outcome.done == outcome.total for outcome in outcomes.values()):
+                files.remove(CHECKPOINTS)
     except OSError as error:
         raise StageError(
             f"output {prepared.out}: {error.strerror or error}; what is finished is kept, and the "
@@ -101,7 +104,9 @@ def relabel(
 
     Needs the run at `out` alone: neither the volume, nor the weights, nor the kind of device.
     """
-    return execute(recut(with_tree(out), threshold, min_voxels), execution)
+    prepared = recut(with_tree(out), threshold, min_voxels)
+    prepared.store.files.room()
+    return execute(prepared, execution)
 
 
 def verify(
@@ -132,7 +137,7 @@ def with_tree(out: str | Path) -> Store:
     """
     store = Store.open(out)
     for step in steps_of(store, "agglomerate"):
-        if len(records(store, step)) < store.grid.count(step.level):
+        if tally(store, step).blocks < store.grid.count(step.level):
             raise OutputError(
                 f"output {out}: has no finished merge tree, since {step.name} is not done; run "
                 "cadseg predict or cadseg segment to its end first"
@@ -150,14 +155,16 @@ def _report(prepared: PreparedRun, told: list[str]) -> Report:
 
 def _percolation(store: Store) -> str | None:
     """A warning when one segment holds more of the volume than the config's share."""
-    steps = [step for step in steps_of(store) if "segments" in step.kind.tables]
-    counts = [record.counts for step in steps for record in records(store, step).values()]
-    largest = max(counts, key=lambda count: (count["largest_voxels"], -count["largest"]))
-    most = largest["largest_voxels"]
+    segment = most = 0
+    for step in steps_of(store):
+        if "segments" in step.kind.tables:
+            found = largest(store, step, "largest_voxels")
+            if found.get("largest_voxels", 0) > most:
+                segment, most = found["largest"], found["largest_voxels"]
     share = most / store.grid.domain.size
     if share <= store.config.agglomerate.percolation_share:
         return None
     return (
-        f"segment {largest['largest']} holds {share:.0%} of the volume: neurons have probably run together; "
+        f"segment {segment} holds {share:.0%} of the volume: neurons have probably run together; "
         "try a higher threshold, as in cadseg relabel --threshold"
     )

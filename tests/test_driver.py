@@ -16,7 +16,7 @@ from cadseg.pipeline.execution.attempt import LEAST, UNKNOWN, Pace
 from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.notes import notes
 from cadseg.pipeline.execution.outcome import StepOutcome, check
-from cadseg.pipeline.execution.records import records
+from cadseg.pipeline.execution.records import tally
 from cadseg.workers.names import record_name
 from cadseg.workers.records import encode
 from cadseg.workers.store import Store
@@ -127,7 +127,7 @@ def test_the_records_say_what_is_done(tmp_path: Path) -> None:
     other = dataclasses.replace(record, identity="xyz")
     store.files.write(record_name("a", (1, 0, 1)), encode(other))
     store = Store.open(out)
-    assert len(records(store, step)) == 6
+    assert tally(store, step).blocks == 6
     check(run_steps(out, [step], quiet(workers=2)), str(out))
     tried = {path.name: path.read_text() for path in (out / "toy-attempts").iterdir()}
     again = [name for name, dots in tried.items() if dots == ".."]

@@ -18,13 +18,11 @@ from cadseg.graph.cluster_graph import from_edges, joined
 from cadseg.graph.edges import (
     SLOTS,
     Edges,
-    Faces,
     edges_of,
-    faces_of,
-    outer_faces,
     pairs_across,
     pairs_inside,
 )
+from cadseg.graph.faces import Faces, faces_of, outer_faces
 from cadseg.storage.scratch import Scratch
 
 Array = np.ndarray[Any, Any]

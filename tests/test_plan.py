@@ -98,7 +98,7 @@ def test_upper_levels_keep_the_stated_budget(tmp_path: Path, gigabytes: float) -
     memory = {step.name: step.memory for step in plan(prepared).steps}
     top = prepared.store.grid.top
     assert memory[f"agglomerate-{top}"] == memory["agglomerate-3"]
-    assert gigabytes * GIGA < memory[f"agglomerate-{top}"] < (gigabytes + 0.5) * GIGA
+    assert gigabytes * GIGA < memory[f"agglomerate-{top}"] < (gigabytes + 0.7) * GIGA
 
 
 def test_memory_follows_the_block(tmp_path: Path) -> None:

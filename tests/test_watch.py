@@ -15,7 +15,7 @@ from cadseg.pipeline.execution import watch
 from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.notes import notes
 from cadseg.pipeline.execution.outcome import check
-from cadseg.pipeline.execution.records import records
+from cadseg.pipeline.execution.records import tally
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ def test_the_end_of_the_fork_server_costs_time_only(tmp_path: Path) -> None:
     assert run.wait(timeout=60) == 0
     assert workers
     assert living(workers) == []
-    assert len(records(Store.open(out), toy_run.step("a"))) == 125
+    assert tally(Store.open(out), toy_run.step("a")).blocks == 125
 
 
 def _goes_on(out: Path) -> None:
-    before = len(records(Store.open(out), toy_run.step("a")))
+    before = tally(Store.open(out), toy_run.step("a")).blocks
     assert before < 125
     toy_run.behave(out)
     check(run_steps(out, [toy_run.step("a")], quiet(workers=2)), str(out))

@@ -13,11 +13,11 @@ import numpy as np
 
 from cadseg.agglomeration import merge_tree
 from cadseg.agglomeration.segment_table import measured
-from cadseg.renaming import Renaming, mark
-from cadseg.storage.sorting import collected, distinct, merged, ordered, slices
+from cadseg.renaming import Renaming
+from cadseg.storage.sorting import among, collected, distinct, merged, ordered, slices
 from cadseg.workers import levels
 from cadseg.workers.arrays import BASINS
-from cadseg.workers.estimates import MERGE, crossing_clusters, within_budget
+from cadseg.workers.estimates import CLUSTER, MERGE, crossing_clusters, within_budget
 from cadseg.workers.resolve_down import names_of
 from cadseg.workers.step import Cost, StepKind
 
@@ -35,36 +35,36 @@ if TYPE_CHECKING:
 
 def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the tables `joins`, `ends` and `voxels` of the block."""
-    scratch = levels.scratch_for(store, MERGE * _size(block, store))
-    clusters, voxels = _voxels(block, store, scratch)
     merges = store.rows_of("merges", block.level, block.cell)
+    others = sum(levels.rows_of_children(kind, block, store) for kind in ("voxels", "ends"))
+    scratch = levels.scratch_for(store, MERGE * merges + CLUSTER * others)
+    clusters, voxels = _voxels(block, store, scratch)
     small = merge_tree.small_sides(
-        store.parts_of("merges", block.level, block.cell),
+        store.parts_of("merges", block.level, block.cell, ("fragment", "parent")),
         merges,
         clusters,
         voxels,
         least=store.config.segment.min_voxels,
         scratch=scratch,
     )
-    levels.write(
-        out, "voxels", ("fragment", "voxels"), _up(block, store, clusters, voxels, scratch)
-    )
-    del clusters, voxels
+    table = {"fragment": clusters, "voxels": voxels}
+    rows = among(table, "fragment", _handed_up(block, store, ("u", "v")), scratch)
+    levels.write(out, "voxels", ("fragment", "voxels"), rows)
+    del rows, table, clusters, voxels
     ends = _ends(block, store, scratch)
     joins = _joins(block, store, ends, small, scratch)
-    rows = slices({"fragment": joins.ids, "component": joins.names})
-    levels.write(out, "joins", ("fragment", "component"), rows)
-    keys = _keys(block, store, scratch)
-    rows = ({"fragment": key, "component": joins.of(ends.of(key))} for key in keys)
+    levels.write(out, "joins", ("fragment", "component"), slices(_table(joins)))
+    keys = _handed_up(block, store, ("key_u", "key_v"))
+    rows = (
+        part | {"component": joins.of(part["component"])}
+        for part in among(_table(ends), "fragment", keys, scratch)
+    )
     levels.write(out, "ends", ("fragment", "component"), rows)
     return {"small": int(np.count_nonzero(small))}
 
 
-def _size(block: Block, store: Store) -> int:
-    """Rows of all tables that the block reads."""
-    own = sum(store.rows_of(kind, block.level, block.cell) for kind in ("merges", "rows", "frozen"))
-    kinds = ("voxels", "ends")
-    return own + sum(levels.rows_of_children(kind, block, store) for kind in kinds)
+def _table(components: Renaming) -> Table:
+    return {"fragment": components.ids, "component": components.names}
 
 
 def _voxels(block: Block, store: Store, scratch: Scratch) -> tuple[Ids, Ids]:
@@ -86,19 +86,7 @@ def _added(rows: Table) -> Table:
     return {"fragment": ids[begin], "voxels": np.add.reduceat(rows["voxels"], begin)}
 
 
-def _up(
-    block: Block, store: Store, clusters: Ids, voxels: Ids, scratch: Scratch
-) -> Iterator[Table]:
-    """Clusters that the block hands up, and how large they are."""
-    flags = scratch.full(clusters.size, False, np.bool_)
-    for column in _columns(block, store, ("u", "v")):
-        mark(clusters, column, flags)
-    for part in slices({"fragment": clusters, "voxels": voxels, "up": flags}):
-        up = part.pop("up")
-        yield {name: column[up] for name, column in part.items()}
-
-
-def _columns(block: Block, store: Store, of_rows: tuple[str, ...]) -> Iterator[Ids]:
+def _handed_up(block: Block, store: Store, of_rows: tuple[str, ...]) -> Iterator[Ids]:
     """Columns of the rows that the block hands up, and its frozen fragments, part by part."""
     for kind, columns in (("rows", of_rows), ("frozen", ("fragment",))):
         for part in store.parts_of(kind, block.level, block.cell, columns):
@@ -106,10 +94,15 @@ def _columns(block: Block, store: Store, of_rows: tuple[str, ...]) -> Iterator[I
 
 
 def _ends(block: Block, store: Store, scratch: Scratch) -> Renaming:
-    """The components of fragments that keys of the children's rows name.
+    """The components of fragments that keys name: of the block's rows, or of its children's.
 
-    A fragment that several children name is frozen in each of them, so it is its own component.
+    What a block hands up was handed to it, so the keys of its rows are keys of its children's. A
+    fragment that several children name is frozen in each of them, so it is its own component.
     """
+    if block.level == 0:
+        keys = _handed_up(block, store, ("key_u", "key_v"))
+        ids = np.unique(np.concatenate([np.empty(0, np.uint64), *keys]))
+        return Renaming(ids, ids)
     size = levels.rows_of_children("ends", block, store)
     rows = distinct(merged(levels.of_children("ends", block, store), "fragment"), "fragment")
     return Renaming(*collected(rows, ("fragment", "component"), size, scratch).values())
@@ -118,7 +111,7 @@ def _ends(block: Block, store: Store, scratch: Scratch) -> Renaming:
 def _joins(block: Block, store: Store, ends: Renaming, small: Flags, scratch: Scratch) -> Renaming:
     """Components of the block, made of those of its children."""
     keys = merge_tree.held(
-        store.parts_of("merges", block.level, block.cell),
+        store.parts_of("merges", block.level, block.cell, ("sum", "count", "key_u", "key_v")),
         ("key_u", "key_v"),
         small,
         threshold=store.scoring.at_least(store.config.segment.threshold),
@@ -129,19 +122,10 @@ def _joins(block: Block, store: Store, ends: Renaming, small: Flags, scratch: Sc
     return merge_tree.components(collected(edges, ("u", "v"), small.size, scratch), scratch)
 
 
-def _keys(block: Block, store: Store, scratch: Scratch) -> Iterator[Ids]:
-    """Fragments that keys of the block's rows name, and frozen ones: sorted, each once."""
-    size = 2 * store.rows_of("rows", block.level, block.cell)
-    size += store.rows_of("frozen", block.level, block.cell)
-    rows = ({"key": column} for column in _columns(block, store, ("key_u", "key_v")))
-    for part in distinct(ordered(rows, ("key",), size, scratch), "key"):
-        yield part["key"]
-
-
 def cost(work: Work) -> Cost:
     """Level 0 measures the block's basins; above it clusters that cross faces are joined."""
     if work.step.level:
-        return Cost(memory=within_budget(work, MERGE * crossing_clusters(work)))
+        return Cost(memory=within_budget(work, (MERGE + 2 * CLUSTER) * crossing_clusters(work)))
     return Cost(memory=11 * work.largest, read=BASINS * work.voxels)
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from cadseg.agglomeration.agglomerate import agglomerate, scratch_for
 from cadseg.graph import cluster_graph
-from cadseg.graph.edges import Edges, Faces, outer_faces
-from cadseg.workers.estimates import edges
+from cadseg.graph.edges import Edges
+from cadseg.graph.faces import Faces, outer_faces
+from cadseg.workers.estimates import edges, within_budget
 from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
@@ -81,9 +82,7 @@ def _frozen(store: Store, block: Block) -> Iterator[Faces]:
 def cost(work: Work) -> Cost:
     """Rows in memory; above level 0 no more than the budget, beyond which they lie in files."""
     memory = edges(work)
-    if work.step.level:
-        memory = min(memory, round(work.store.config.agglomerate.memory_gb * 1e9))
-    return Cost(memory=memory)
+    return Cost(memory=within_budget(work, memory) if work.step.level else memory)
 
 
 KIND = StepKind(

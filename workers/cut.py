@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cadseg.agglomeration import merge_tree
-from cadseg.renaming import Renaming, mark
-from cadseg.storage.sorting import collected, slices
+from cadseg.renaming import Renaming
+from cadseg.storage.sorting import among, collected
 from cadseg.workers import levels
 from cadseg.workers.estimates import CLUSTER, crossing_clusters, within_budget
 from cadseg.workers.step import Cost, StepKind
@@ -16,8 +14,8 @@ from cadseg.workers.step import Cost, StepKind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cadseg.arrays import Ids
     from cadseg.blocks import Block
-    from cadseg.storage.columns import Table
     from cadseg.storage.scratch import Scratch
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
@@ -30,7 +28,11 @@ def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     above = 0 if block.level == store.grid.top else levels.handed_down("cut", block, store)[0]
     scratch = levels.scratch_for(store, CLUSTER * (merges + above))
     segments = cut_of(block, store, scratch)
-    tables = (_known(child, store, segments, scratch) for child in levels.children(block, store))
+    table = {"fragment": segments.ids, "segment": segments.names}
+    tables = (
+        among(table, "fragment", _known(child, store), scratch)
+        for child in levels.children(block, store)
+    )
     return {"fragments": levels.hand_down(out, "cut", ("fragment", "segment"), tables)}
 
 
@@ -43,11 +45,13 @@ def cut_of(block: Block, store: Store, scratch: Scratch) -> Renaming:
     """The segments that the clusters of a block become."""
     kind = _joins(store)
     size = store.rows_of(kind, block.level, block.cell)
-    rows = store.parts_of(kind, block.level, block.cell)
     if kind == "joins":
         columns = ("fragment", "component")
+        rows = store.parts_of(kind, block.level, block.cell, columns)
         joins = Renaming(*collected(rows, columns, size, scratch).values())
     else:
+        scored = ("fragment", "parent", "sum", "count")
+        rows = store.parts_of(kind, block.level, block.cell, scored)
         threshold = store.scoring.at_least(store.config.segment.threshold)
         joins = merge_tree.cut(
             rows, size, threshold=threshold, scoring=store.scoring, scratch=scratch
@@ -59,19 +63,14 @@ def cut_of(block: Block, store: Store, scratch: Scratch) -> Renaming:
     return merge_tree.then(joins, above, scratch)
 
 
-def _known(child: Block, store: Store, segments: Renaming, scratch: Scratch) -> Iterator[Table]:
-    """What the clusters become that a child has handed up, as far as they change."""
+def _known(child: Block, store: Store) -> Iterator[Ids]:
+    """Clusters that a child has handed up, part by part."""
     tables = {"rows": ("u", "v"), "frozen": ("fragment",)}
     if store.config.segment.min_voxels:
         tables = {"ends": ("component",)}
-    flags = scratch.full(segments.ids.size, False, np.bool_)
     for kind, columns in tables.items():
         for part in store.parts_of(kind, child.level, child.cell, columns):
-            for column in part.values():
-                mark(segments.ids, column, flags)
-    for part in slices({"fragment": segments.ids, "segment": segments.names, "known": flags}):
-        known = part.pop("known")
-        yield {name: column[known] for name, column in part.items()}
+            yield from part.values()
 
 
 def cost(work: Work) -> Cost:

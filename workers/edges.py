@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cadseg.blocks import Block, Roi, open_sides, zyx
-from cadseg.graph.edges import Pairs, edges_of, faces_of, pairs_across
+from cadseg.graph.edges import Pairs, edges_of, pairs_across
+from cadseg.graph.faces import faces_of
 from cadseg.workers.arrays import BASINS
 from cadseg.workers.estimates import edges as edges_memory
 from cadseg.workers.resolve_down import names_of

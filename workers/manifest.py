@@ -7,13 +7,14 @@ from. Lengths are voxels, z y x, where no unit is named.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from cadseg.blocks import Roi, zyx
-from cadseg.config import Config, Lengths, Strict, sentence
+from cadseg.config import Config, Lengths, Nm, Strict, sentence
 from cadseg.errors import OutputError
+from cadseg.storage.ome import FARTHEST
 
 if TYPE_CHECKING:
     from cadseg.storage.files import Files
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 NAME = "run.json"
 
 Source = Literal["raw", "affinities"]
-Nm = tuple[float, float, float]
+Place = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST)]
 Span = tuple[int, int]
 
 
@@ -78,8 +79,8 @@ class Manifest(Strict):
     volume: str
     shape: Lengths
     roi: tuple[Span, Span, Span]
-    voxel_size_nm: Nm
-    offset_nm: Nm
+    voxel_size_nm: tuple[Nm, Nm, Nm]
+    offset_nm: tuple[Place, Place, Place]
     pyramid: tuple[Lengths, ...]
     config: Config
     network: NetworkOrigin | None
@@ -109,6 +110,8 @@ def read(files: Files) -> Manifest | None:
         text = files.read(NAME)
     except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:  # as of a name that no file can have
+        raise OutputError(f"output {files.url}: {NAME} cannot be read ({error})") from None
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:

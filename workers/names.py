@@ -6,14 +6,18 @@ that no folder has more than 4096 of them.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from cadseg.blocks import Zyx, cell_name, zyx
+from cadseg.storage.outputs import shard_name
+from cadseg.workers.arrays import ARRAYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cadseg.storage.files import Files
+    from cadseg.workers.step import Step
 
 SUPER = 16
 """Cells per axis of a super-cell."""
@@ -37,6 +41,11 @@ def record_name(step: str, cell: Zyx) -> str:
     return divided(f"records/{step}", cell, ".json")
 
 
+def pack_name(step: str, above: Zyx) -> str:
+    """Name of the packed records of a super-cell."""
+    return f"records/{step}/{cell_name(above)}.columns"
+
+
 def columns_name(step: str, cell: Zyx) -> str:
     """Name of the tables of one block that only cadseg reads."""
     return divided(f"tables/{step}", cell, ".columns")
@@ -50,6 +59,29 @@ def table_folder(kind: str) -> str:
 def table_name(kind: str, level: int, cell: Zyx) -> str:
     """Name of a table for users, of one block."""
     return divided(f"{table_folder(kind)}/level-{level}", cell, ".parquet")
+
+
+def files_of(step: Step, cell: Zyx, pyramid: Sequence[Zyx]) -> list[str]:
+    """All files that a block of `step` may write, as many and in the same order for all blocks.
+
+    Args:
+        step: of the block.
+        cell: of the block.
+        pyramid: per level of the segmentation, how much coarser it is than the volume.
+    """
+    names = []
+    for array in step.kind.writes:
+        kind = ARRAYS[array]
+        factors = pyramid[step.level] if kind.pyramid else (1, 1, 1)
+        name = f"{array}/{step.level}" if kind.pyramid else array
+        counts = zyx((1 << step.level) // factor for factor in factors)
+        ranges = (range(c * n, c * n + n) for c, n in zip(cell, counts, strict=True))
+        lead = len(kind.lead)
+        names += [shard_name(name, lead, zyx(shard)) for shard in itertools.product(*ranges)]
+    users = [table for table in step.kind.tables if table in FOR_USERS]
+    if len(users) < len(step.kind.tables):
+        names.append(columns_name(step.name, cell))
+    return names + [table_name(table, step.level, cell) for table in users]
 
 
 def cell_of(name: str) -> Zyx | None:

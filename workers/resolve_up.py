@@ -8,7 +8,7 @@ from cadseg.fragments import climb
 from cadseg.renaming import Renaming
 from cadseg.storage.sorting import collected, distinct, merged, ordered, slices
 from cadseg.workers import levels
-from cadseg.workers.estimates import ENTRY, crossing_paths, within_budget
+from cadseg.workers.estimates import ENTRY, EXIT, crossing_paths, within_budget
 from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the tables `exits`, `entries`, and `tops`: where each child's exits lead."""
     rows = levels.rows_of_children("entries", block, store)
     leaving = levels.rows_of_children("exits", block, store)
-    scratch = levels.scratch_for(store, ENTRY * (rows + leaving))
+    scratch = levels.scratch_for(store, ENTRY * rows + EXIT * leaving)
     ends = _ends(block, store, rows, scratch)
     exits = ordered(_leaving(block, store, ends), ("exit",), leaving, scratch)
     counts = {
@@ -68,7 +68,7 @@ def _outer(block: Block, store: Store, ends: Renaming) -> Iterator[Table]:
 
 def cost(work: Work) -> Cost:
     """Tables alone."""
-    return Cost(memory=within_budget(work, ENTRY * crossing_paths(work)))
+    return Cost(memory=within_budget(work, (ENTRY + EXIT) * crossing_paths(work)))
 
 
 KIND = StepKind(

@@ -45,6 +45,9 @@ KIND = StepKind(
     cost=cost,
     reads=("basins",),
     writes=("segmentation",),
-    reads_tables=("basins", "exits", "roots", "roots_begins", *cut.KIND.reads_tables),
+    reads_tables=(
+        *("basins", "exits", "roots", "roots_begins"),
+        *("merges", "joins", "cut", "cut_begins"),
+    ),
     tables=("parts",),
 )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg.blocks import Block, Grid, Roi, Zyx, cell_name, zyx
+from cadseg.blocks import Block, Grid, Roi, Zyx, zyx
 from cadseg.errors import OutputError
 from cadseg.storage import inputs, outputs, tables, volume
 from cadseg.storage.checksums import ABSENT, DamagedError, Written
@@ -27,8 +27,9 @@ from cadseg.storage.tables import TableFile
 from cadseg.workers import manifest as manifests
 from cadseg.workers import records
 from cadseg.workers.arrays import ARRAYS
-from cadseg.workers.names import FOR_USERS, columns_name, table_name
-from cadseg.workers.records import Record
+from cadseg.workers.lookup import Lookup
+from cadseg.workers.names import FOR_USERS, columns_name, files_of, table_name
+from cadseg.workers.records import LostBlockError, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,24 +40,6 @@ if TYPE_CHECKING:
     from cadseg.config import Config
     from cadseg.workers.manifest import Manifest, Origin
     from cadseg.workers.step import Step
-
-KNOWN = 4096
-"""Records that are kept in memory."""
-
-
-class LostBlockError(Exception):
-    """A block that is needed has no record, or a file that is not what its record says.
-
-    Attributes:
-        step, cell: the block.
-        file: that is missing or damaged.
-        reason: what was found.
-    """
-
-    def __init__(self, step: str, cell: Zyx, file: str, reason: str) -> None:
-        """The block of `step` at `cell` has to be computed again."""
-        super().__init__(f"{file} of {step} block {cell_name(cell)}: {reason}")
-        self.step, self.cell, self.file, self.reason = step, cell, file, reason
 
 
 @dataclass
@@ -230,8 +213,6 @@ class Store:
         read = functools.partial(self.files.read_ranges, name)
         return ColumnFile(name, read, self.written(step, cell, name))
 
-    # records ---------------------------------------------------------------------------------
-
     @functools.cached_property
     def producers(self) -> dict[str | tuple[str, int], Step]:
         """By the name of an array, or the kind and level of a table, the step that writes it."""
@@ -246,19 +227,11 @@ class Store:
 
     def record(self, step: Step, cell: Zyx) -> Record | None:
         """The record of a block, or None where the block is not done."""
-        key = step.name, cell
-        if key not in self._records:
-            record = records.read(self.files, *key)
-            if record is None or record.identity != self.identity(step.stage):
-                return None
-            if len(self._records) == KNOWN:
-                self._records.clear()
-            self._records[key] = record
-        return self._records[key]
+        return self._lookup.record(step, cell, self.identity(step.stage))
 
     def forget(self, step: str, cell: Zyx) -> None:
         """The record of a block was removed."""
-        self._records.pop((step, cell), None)
+        self._lookup.forget(step, cell)
 
     def written(self, step: Step, cell: Zyx, name: str) -> Written:
         """What the file `name` of a block must be.
@@ -294,6 +267,10 @@ class Store:
             elif written != ABSENT:
                 self.array(name.partition("/c/")[0]).check(name, written)
 
+    def files_of(self, step: Step, cell: Zyx) -> list[str]:
+        """All files that a block may write, as many and in the same order for all of its step."""
+        return files_of(step, cell, self.manifest.pyramid)
+
     def write_record(
         self,
         step: Step,
@@ -303,13 +280,14 @@ class Store:
         seconds: float,
     ) -> None:
         """Write the record of `block`: from now on it is done."""
+        assert set(files) <= set(self.files_of(step, block.cell)), f"{step.name} wrote {set(files)}"
         identity = self.identity(step.stage)
         record = Record(identity, block.write.size, round(seconds, 6), dict(counts), files)
         records.write(self.files, step.name, block.cell, record)
 
     @functools.cached_property
-    def _records(self) -> dict[tuple[str, Zyx], Record]:
-        return {}
+    def _lookup(self) -> Lookup:
+        return Lookup(self.files, self.manifest.pyramid)
 
     @contextlib.contextmanager
     def _blaming(self, step: Step, cell_of: Callable[[str], Zyx]) -> Iterator[None]:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cadseg.agglomeration.best_first import State, merge_best
+from cadseg.agglomeration.checks import check
 from cadseg.agglomeration.histograms import linked, unlinked
 from cadseg.agglomeration.neighbour_chain import Adjacency, merge_chains
 from cadseg.agglomeration.numbering import Numbering, keys, numbered
@@ -86,8 +87,12 @@ def agglomerate(
         scoring: which row is best.
         floor: smallest score that merges, from `Scoring.at_least`.
         scratch: where all arrays are to lie.
+
+    Raises:
+        ValueError: the graph is none.
     """
     scratch = scratch or Scratch()
+    check(graph, scoring)
     numbering, tree, rows = _merged(graph, frozen, np.uint64(floor), scoring, scratch)
     left = _left(graph, numbering, tree, rows, scratch)
     return _merges(graph, numbering, tree, scratch), left

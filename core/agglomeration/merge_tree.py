@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cadseg.agglomeration.scoring import Scoring
-    from cadseg.arrays import Flags, Ids, Integers
+    from cadseg.arrays import Flags, Ids, Places
     from cadseg.storage.columns import Table
 
 
@@ -105,7 +105,12 @@ def small_sides(
         voxels: that each has, before; and, once this is done, after all merges.
         least: voxels.
         scratch: where all arrays are to lie.
+
+    Raises:
+        ValueError: a merge is of clusters that are not there, or of one with a larger one.
     """
+    if clusters.size != voxels.size:
+        raise ValueError("clusters: columns are not of one length")
     before = scratch.copy(voxels)
     rows = ordered(_placed(merges), ("fragment",), size, scratch, ("parent", "place"))
     tree = collected(rows, ("fragment", "parent", "place"), size, scratch)
@@ -132,18 +137,18 @@ def _placed(merges: Iterable[Table]) -> Iterator[Table]:
 def components(edges: Table, scratch: Scratch) -> Renaming:
     """The smallest id to which edges (u, v) connect each, itself excepted."""
     u, v = edges["u"], edges["v"]
+    if u.size != v.size:
+        raise ValueError("edges: columns are not of one length")
     ends = itertools.chain(slices({"id": u}), slices({"id": v}))
     nodes = distinct(ordered(ends, ("id",), 2 * u.size, scratch), "id")
     ids = collected(nodes, ("id",), 2 * u.size, scratch)["id"]
-    root = scratch.empty(ids.size, np.int64)
-    for part in parts(ids.size):
-        root[part] = np.arange(part.start, part.stop)
+    root = scratch.counted(ids.size)
     _join(ids, u, v, root)
     others = _others(ids, root)
     return Renaming(*collected(others, ("id", "name"), ids.size, scratch).values())
 
 
-def _others(ids: Ids, root: Integers) -> Iterator[Table]:
+def _others(ids: Ids, root: Places) -> Iterator[Table]:
     """Ids that are not the smallest of theirs, and which is."""
     for part in parts(ids.size):
         others = root[part] != np.arange(part.start, part.stop)
@@ -151,7 +156,7 @@ def _others(ids: Ids, root: Integers) -> Iterator[Table]:
 
 
 @in_place
-def root_of(root: Integers, node: int) -> int:
+def root_of(root: Places, node: int) -> int:
     """The root of a node in a union-find forest, whose paths are halved on the way."""
     while root[node] != node:
         root[node] = root[root[node]]
@@ -160,7 +165,7 @@ def root_of(root: Integers, node: int) -> int:
 
 
 @in_place
-def _join(ids: Ids, u: Ids, v: Ids, root: Integers) -> None:
+def _join(ids: Ids, u: Ids, v: Ids, root: Places) -> None:
     """The smallest node that each is connected to."""
     at_u = at_v = 0
     for i in range(u.size):
@@ -176,11 +181,11 @@ def _gather(fragment: Ids, parent: Ids, clusters: Ids, voxels: Ids, side: Ids) -
     """What each cluster has when it ends; those that join it have larger names: they are done."""
     at = to = 0
     for i in range(fragment.size - 1, -1, -1):
-        assert parent[i] < fragment[i]
         at, to = place_of(clusters, fragment[i], at), place_of(clusters, parent[i], to)
-        assert at < clusters.size
-        assert clusters[at] == fragment[i]
-        assert clusters[to] == parent[i]
+        if parent[i] >= fragment[i] or max(at, to) >= clusters.size:
+            raise ValueError("merges: a fragment does not end in a smaller one of the block")
+        if clusters[at] != fragment[i] or clusters[to] != parent[i]:
+            raise ValueError("merges: a fragment is not among the clusters of the block")
         side[i] = voxels[at]
         voxels[to] += voxels[at]
 
@@ -201,7 +206,7 @@ def _compare(
     for i in range(parent.size):
         if parent[i] != last:
             last = parent[i]
-            at = np.uint64(place_of(clusters, last, np.int64(at)))
+            at = np.uint64(place_of(clusters, last, int(np.int64(at))))
             size = before[at]
         small[place[i]] = min(size, side[i]) < least
         size += side[i]

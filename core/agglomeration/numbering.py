@@ -90,6 +90,8 @@ def _order_equals(by_key: Places, upper: Ids, key_u: Ids, key_v: Ids) -> None:
         while at > 0 and upper[by_key[at - 1]] == upper[row]:
             before = by_key[at - 1]
             one, other = _hash(key_u[before], key_v[before]), _hash(key_u[row], key_v[row])
+            if key_u[before] == key_u[row] and key_v[before] == key_v[row]:
+                raise ValueError("graph: two rows have one key")
             if (one, key_u[before], key_v[before]) < (other, key_u[row], key_v[row]):
                 break
             by_key[at] = before

@@ -33,6 +33,9 @@ class Method(Protocol):
     WATERZ: str
     """What waterz calls it."""
 
+    HISTOGRAMS: bool
+    """Whether it needs the histogram of every row."""
+
     def from_edges(self, edges: Edges) -> Graph:
         """Rows of original edges, with all that their scores and those of joined rows need."""
 

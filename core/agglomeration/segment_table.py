@@ -45,7 +45,12 @@ def measured(numbers: Numbers, fragments: Ids, segments: Ids, write: Roi, shape:
         segments: uint64 by number, the segment to which it belongs; 0 for 0.
         write: box of the block.
         shape: of the whole volume.
+
+    Raises:
+        ValueError: a voxel has a number that stands for nothing.
     """
+    if fragments.size != segments.size or numbers.max(initial=0) >= fragments.size:
+        raise ValueError(f"basins: a number is not among those of {fragments.size} basins")
     values = _measured(numbers, fragments.size)
     values[:, 1:4] += write.begin
     values[:, 4:7] += write.begin
@@ -63,8 +68,14 @@ def empty() -> Table:
 
 
 def joined(parts: Sequence[Table]) -> Table:
-    """Rows of several blocks, those of one segment joined."""
+    """Rows of several blocks, those of one segment joined.
+
+    Raises:
+        ValueError: columns are not of one length, or a row is of segment 0.
+    """
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    if len({column.size for column in columns.values()}) > 1 or not columns["segment"].all():
+        raise ValueError("segments: columns are not of one length, or a row is of segment 0")
     order = np.argsort(columns["segment"], kind="stable")
     segment = columns["segment"][order]
     again = segment == np.append(np.uint64(0), segment[:-1])

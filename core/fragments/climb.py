@@ -69,6 +69,8 @@ def climb(
         mask: [z, y, x] of `read`, False where the fragment is 0; None: nowhere.
         dimensions: 2 to climb in sections, 3 through them.
     """
+    assert heights.shape == read.shape
+    assert write.clipped(read) == write
     if mask is not None:
         heights = np.where(mask, heights, NOWHERE)
     reach = (REACH if dimensions == 3 else 0, REACH, REACH)

@@ -122,6 +122,8 @@ def joined_columns(parts: Sequence[Columns], scratch: Scratch) -> Graph:
         _gather(column, source, name in ("sum", "count"), columns[name])
     first = scratch.empty(size, np.int64)
     before = _starts(known["width"], first)
+    if before != (found := sum(values.size for part in parts for values in part("bin"))):
+        raise ValueError(f"graph: {found} histogram bins, for {before}")
     bins = Bins(*(_column(parts, name, before, scratch) for name in ("bin", "bin_count")))
     after = _starts(columns["width"], scratch.empty(rows, np.int64))
     out = Bins(scratch.empty(after, np.uint32), scratch.empty(after, np.uint64))
@@ -135,8 +137,11 @@ def _column(parts: Sequence[Columns], name: str, size: int, scratch: Scratch) ->
     at = 0
     for part in parts:
         for values in part(name):
-            out[at : at + values.size] = values
+            if at + values.size <= size:
+                out[at : at + values.size] = values
             at += values.size
+    if at != size:
+        raise ValueError(f"graph: {at} values of {name}, for {size}")
     return out
 
 
@@ -212,10 +217,12 @@ def _gather_bins(width: Numbers, first: Integers, bins: Bins, source: Source, ou
     for i in range(source.order.size):
         row = source.order[i]
         begin = first[row]
-        if source.again[i] and width[row]:
-            assert width[row] == 1
-            out.value[at - 1] = max(out.value[at - 1], bins.value[begin])
-        elif not source.again[i]:
+        if source.again[i]:
+            if width[row] > 1 or width[row] != width[source.order[i - 1]]:
+                raise ValueError("graph: rows of one pair are no parts of one edge")
+            if width[row]:
+                out.value[at - 1] = max(out.value[at - 1], bins.value[begin])
+        else:
             for place in range(begin, begin + width[row]):
                 out.value[at] = bins.value[place]
                 out.edges[at] = bins.edges[place]

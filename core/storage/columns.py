@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +88,12 @@ class ColumnWriter:
 
 
 class ColumnFile:
-    """The tables of one file, read as far as they are asked for."""
+    """The tables of one file, read as far as they are asked for.
+
+    Attributes:
+        name: of the file.
+        seal: checksum of its tail, the last 4 bytes.
+    """
 
     def __init__(self, name: str, read: Ranges, written: Written | None = None) -> None:
         """Read the tail.
@@ -103,8 +108,14 @@ class ColumnFile:
             FileNotFoundError: there is none.
         """
         self.name = name
+        self.seal = 0
         self._read = read
         self._tables = self._tail(written)
+
+    @property
+    def tables(self) -> Collection[str]:
+        """Names of the tables."""
+        return self._tables.keys()
 
     def rows(self, table: str) -> int:
         """How many rows a table has."""
@@ -176,6 +187,7 @@ class ColumnFile:
             sealed = tail[-length - _END.size : -4]
             if checksum(sealed) != seal:
                 raise ValueError("it was changed, at its end")
+            self.seal = seal
             if written is not None and written.checksum != seal:
                 raise ValueError("it is not what its block wrote")
             found = json.loads(sealed[:-8])

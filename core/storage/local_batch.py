@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import stat
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+THREADS = 8  # 15 files in 15 folders on ext4: 162 ms one after the other, 49 ms by 4, 43 ms by 16
 
 
 class LocalBatch:
@@ -54,8 +57,6 @@ class LocalBatch:
         self._places[temporary] = name
         try:
             yield LocalSink(file)
-            if self._durable:
-                os.fsync(file)
         finally:
             os.close(file)
 
@@ -79,15 +80,15 @@ class LocalBatch:
 
     def _place(self) -> None:
         folders = {os.path.dirname(name) for name in (*self._places.values(), *self._removed)}
+        if self._durable:
+            sync(self._root, *self._places)
         for temporary, name in list(self._places.items()):
             os.replace(temporary, name, src_dir_fd=self._root, dst_dir_fd=self._root)
             del self._places[temporary]
         for name in self._removed:
             remove(self._root, name)
         if self._durable:
-            for folder in folders:
-                with contextlib.suppress(FileNotFoundError):  # nothing was there to remove
-                    sync_folder(self._root, folder)
+            sync(self._root, *folders)
 
 
 class LocalSink:
@@ -128,12 +129,26 @@ def make_folder(root: int | None, folder: str) -> None:
         except FileNotFoundError:
             make_folder(root, os.path.dirname(folder))
             os.mkdir(folder, dir_fd=root)
-    sync_folder(root, os.path.dirname(folder))
+    sync(root, os.path.dirname(folder))
 
 
-def sync_folder(root: int | None, folder: str) -> None:
-    """Force the names in a folder to the disk."""
-    opened = os.open(folder or ".", FOLDER, dir_fd=root)
+def sync(root: int | None, *names: str) -> None:
+    """Force the bytes of files, and the names in folders, to the disk; those that are there.
+
+    All at once: a disk, or a server, that is asked for many needs little longer than for one.
+    """
+    if len(names) == 1:
+        _sync(root, *names)
+    elif names:
+        with ThreadPoolExecutor(min(THREADS, len(names))) as pool:
+            list(pool.map(functools.partial(_sync, root), names))
+
+
+def _sync(root: int | None, name: str) -> None:
+    try:
+        opened = os.open(name or ".", os.O_RDONLY, dir_fd=root)
+    except FileNotFoundError:  # a folder in which something was to be removed
+        return
     try:
         os.fsync(opened)
     except OSError as error:

@@ -21,19 +21,19 @@ from cadseg.storage.local_batch import (
     LocalBatch,
     make_folder,
     remove,
-    sync_folder,
+    sync,
     write_all,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from cadseg.storage.files import Data, Span
+    from cadseg.storage.files import Batch, Data, Span
 
 GONE = "the folder has gone, or another one is in its place; was its disk unmounted?"
 FULL = "the disk can hold no more files: no inodes are left"
-PROBE = 1 << 16
-"""Bytes that a disk must take, to be one that is not full."""
+BYTES, FILES = 1 << 16, 64
+"""What a disk must have room for, to be one that is not full."""
 
 
 class LocalFiles:
@@ -85,9 +85,11 @@ class LocalFiles:
         with LocalBatch(self._root(make=True), durable=durable) as batch:
             batch.write(name, data)
 
-    def batch(self) -> LocalBatch:
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[Batch]:
         """Write objects that are put in their places together, by renaming temporary files."""
-        return LocalBatch(self._root(make=True))
+        with LocalBatch(self._root(make=True)) as batch:
+            yield batch
 
     def create(self, name: str, data: Data) -> bool:
         """Put an object in its place, by a hard link, unless one is there."""
@@ -96,7 +98,7 @@ class LocalFiles:
             self.write(temporary, data)
             make_folder(root, os.path.dirname(name))
             os.link(temporary, name, src_dir_fd=root, dst_dir_fd=root)
-            sync_folder(root, os.path.dirname(name))
+            sync(root, os.path.dirname(name))
         except FileExistsError:
             return False
         finally:
@@ -128,11 +130,12 @@ class LocalFiles:
     def check(self) -> None:
         """Write a file and remove it, in the folder that is held if it still has its path."""
         self._same()
+        disk = os.statvfs(self._root())
+        if disk.f_files and disk.f_favail < FILES:  # one that does not count them says 0
+            raise OSError(errno.ENOSPC, FULL)
         try:
-            self.write(".check.part", bytes(PROBE))
+            self.write(".check.part", bytes(BYTES))
         except OSError as error:
-            if error.errno == errno.ENOSPC and not os.statvfs(self._root()).f_favail:
-                raise OSError(errno.ENOSPC, FULL) from None
             raise OSError(error.errno, error.strerror) from None
         finally:
             with contextlib.suppress(OSError):  # a disk that cannot be written

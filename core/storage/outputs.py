@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cadseg.blocks import Roi, Zyx, zyx
-from cadseg.storage import group, ome, shards
+from cadseg.storage import group, layout, ome, shards
 from cadseg.storage.checksums import ABSENT, DamagedError, Written
-from cadseg.storage.shards import Layout
+from cadseg.storage.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ class OutputArray:
         shape, shard = self.layout.shape, zyx(self.layout.shard[-3:])
         lead = [slice(0, n) for n in shape[:-3]]
         out = np.empty((*shape[:-3], *roi.shape), self.layout.dtype)
-        for cell, voxels in shards.touched(roi, shard):
+        for cell, voxels in layout.touched(roi, shard):
             box = (*lead, *voxels.slices(zyx(c * n for c, n in zip(cell, shard, strict=True))))
             name = self.shard_name(cell)
             expected = None if written is None else written(name)
@@ -70,7 +70,7 @@ class OutputArray:
         dtype = (data if names is None else names).dtype
         assert dtype == self.layout.dtype, f"{self.name}: {dtype} is not {self.layout.dtype}"
         assert data.shape == (*lead, *cover.shape), f"{self.name}: {data.shape} at {cover}"
-        for cell, voxels in shards.cells(
+        for cell, voxels in layout.cells(
             cover, zyx(self.layout.shard[-3:]), zyx(self.layout.shape[-3:])
         ):
             part = data[(..., *voxels.slices(cover.begin))]
@@ -96,8 +96,7 @@ class OutputArray:
 
     def shard_name(self, cell: Zyx) -> str:
         """Name of the object that is the shard at `cell` of the array's grid."""
-        lead = len(self.layout.shard) - 3
-        return "/".join([self.name, "c", *("0" * lead), *map(str, cell)])
+        return shard_name(self.name, len(self.layout.shard) - 3, cell)
 
     def _read(self, name: str, box: tuple[slice, ...], out: Array, written: Written | None) -> None:
         if written == ABSENT:
@@ -112,6 +111,11 @@ class OutputArray:
             out[...] = 0
         except ValueError as error:
             raise DamagedError(name, str(error)) from None
+
+
+def shard_name(array: str, lead: int, cell: Zyx) -> str:
+    """Name of a shard of an array with `lead` leading axes, whole in each shard."""
+    return "/".join([array, "c", *("0" * lead), *map(str, cell)])
 
 
 def create_output(
@@ -141,7 +145,7 @@ def create_output(
         OutputError: an array of another layout is there.
     """
     clipped = zyx(min(n, whole) for n, whole in zip(shard, shape, strict=True))
-    metadata = shards.array_metadata(
+    metadata = layout.array_metadata(
         lead,
         shape,
         dtype,

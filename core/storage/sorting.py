@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cadseg.kernels import in_place
+from cadseg.renaming import mark
 from cadseg.storage.scratch import PART, Scratch, parts
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from cadseg.arrays import Ids, Integers
     from cadseg.storage.columns import Table
 
-RUN = 1 << 21
+RUN = 1 << 20
 """Rows that are sorted at a time, in memory: 40 bytes each, and those of the row."""
 
 
@@ -40,7 +41,7 @@ def regrouped(rows: Iterable[Table]) -> Iterator[Table]:
     for part in rows:
         if length(part):
             held.append(part)
-        if sum(map(length, held)) >= PART:
+        if sum(map(length, held)) >= PART // 2:
             yield _together(held)
             held = []
     if held:
@@ -70,8 +71,9 @@ def collected(
 def aligned(tables: Sequence[Iterable[Table]], by: str) -> Iterator[list[Table]]:
     """Rows of tables that are sorted by a column, each value once, as far as all have come.
 
-    Rows of one value come together; of each table there is at most a part.
+    Rows of one value come together; all that come at a time are at most a part.
     """
+    reach = max(1, PART // max(1, len(tables)))
     sources = [iter(table) for table in tables]
     held: list[Table | None] = [None] * len(sources)
     while True:
@@ -81,7 +83,7 @@ def aligned(tables: Sequence[Iterable[Table]], by: str) -> Iterator[list[Table]]
         there = [(i, part) for i, part in enumerate(held) if part is not None]
         if not there:
             return
-        last = min(part[by][-1] for _, part in there)
+        last = min(part[by][:reach][-1] for _, part in there)
         ready = []
         for i, part in there:
             size = int(np.searchsorted(part[by], last, "right"))
@@ -112,6 +114,15 @@ def distinct(rows: Iterable[Table], by: str) -> Iterator[Table]:
         new = np.append(values[0] != last, values[1:] != values[:-1])
         last = values[-1]
         yield {name: column[new] for name, column in part.items()}
+
+
+def among(table: Table, by: str, some: Iterable[Ids], scratch: Scratch) -> Iterator[Table]:
+    """Rows of a table that is there as a whole, sorted by a column, whose value is among `some`."""
+    flags = scratch.full(table[by].size, False, np.bool_)
+    for ids in some:
+        mark(table[by], ids, flags)
+    for part in parts(flags.size):
+        yield {name: column[part][flags[part]] for name, column in table.items()}
 
 
 def ordered(

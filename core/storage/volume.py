@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
     from cadseg.storage.ome import Geometry, Size
 
 ACCEPTED = "a Zarr array or an OME-Zarr image, in a folder or at a URL"
+LONGEST = 2**26
+"""Voxels of an axis."""
+
+MOST = 2**63
+"""Voxels of a volume: ids are places in it, counted from 1, of 64 bits."""
+
 END = 16
 """Last bytes of a file that are looked at: some checksums lie there."""
 
@@ -160,17 +167,32 @@ def open_volume(url: str) -> Volume:
         if isinstance(node, zarr.Group):
             node, geometry = _array_of(node, url)
         geometry = geometry or ome.of_array(node.attrs) or _from_parent(url)
-    except (LookupError, TypeError, ValueError) as error:  # metadata is whatever others wrote
+    except ValueError as error:
         raise VolumeError(f"volume {url}: {error}") from None
+    except Exception as error:  # metadata is whatever others wrote
+        reason = damage.reason(error)
+        raise VolumeError(f"volume {url}: its metadata is not understood ({reason})") from None
     volume = Volume(url, geometry, node)
-    if not 3 <= len(node.shape) or len(volume.shape) > 4:
-        raise VolumeError(
-            f"volume {url}: has the shape {node.shape}; accepted are the axes z, y, x, "
-            "or channel, z, y, x"
-        )
-    if np.dtype(node.dtype).kind not in "buif":
-        raise VolumeError(f"volume {url}: has the type {node.dtype}; accepted are numbers")
+    _check(volume, node)
     return volume
+
+
+def _check(volume: Volume, node: zarr.Array[Any]) -> None:
+    """Refuse an array that is no volume of numbers."""
+    if not 3 <= len(node.shape) or len(volume.shape) > 4:
+        problem = f"shape {node.shape}; accepted are the axes z, y, x, or channel, z, y, x"
+    elif np.dtype(node.dtype).kind not in "buif":
+        problem = f"type {node.dtype}; accepted are numbers"
+    elif max(node.shape) > LONGEST or math.prod(node.shape[-3:]) > MOST:
+        problem = (
+            f"shape {node.shape}; accepted are axes of up to {LONGEST} voxels, and {MOST} voxels "
+            "in all"
+        )
+    elif min((*node.chunks, *(node.shards or ()))) < 1:
+        problem = f"chunks {node.chunks}; accepted are lengths above 0"
+    else:
+        return
+    raise VolumeError(f"volume {volume.url}: has the {problem}")
 
 
 def _node(url: str) -> zarr.Array[Any] | zarr.Group:

@@ -30,6 +30,9 @@ COMMANDS = (
 )
 
 
+LONGEST = 400
+"""Characters of a word that are shown; of a longer one the ends."""
+
 # click 8.1 shows a group's help itself
 HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
@@ -65,13 +68,13 @@ def main() -> None:
         if isinstance(error, HELP):
             error.show()
         else:
-            click.echo(f"Error: {error.format_message()}", err=True)
+            _say(error.format_message())
         sys.exit(error.exit_code)
     except CadsegError as error:
-        click.echo(f"Error: {error}", err=True)
+        _say(str(error))
         sys.exit(1 if isinstance(error, StageError) else 2)
     except OSError as error:
-        click.echo(f"Error: {error}", err=True)
+        _say(str(error))
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         words = ["cadseg", *sys.argv[1:]]
@@ -81,3 +84,11 @@ def main() -> None:
         sys.exit(130)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _say(problem: str) -> None:
+    """One line on stderr, whatever the words of others in it hold."""
+    shown = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in problem)
+    half = LONGEST // 2
+    words = (w if len(w) <= LONGEST else f"{w[:half]}...{w[-half:]}" for w in shown.split(" "))
+    click.echo(f"Error: {' '.join(words)}", err=True)

@@ -11,6 +11,7 @@ import click
 from cadseg.pipeline.cli import parse
 
 if TYPE_CHECKING:
+    from cadseg.config import Override
     from cadseg.pipeline.execution.driver import Execution
 
 F = Callable[..., Any]
@@ -97,15 +98,15 @@ def _with_options(command: F, options: Iterable[Callable[[F], F]]) -> F:
     return command
 
 
-def _overrides(given: dict[str, Any]) -> list[str]:
-    """Shorthands as ``key=value``, after those that were written as such."""
-    overrides = list(given.pop("sets"))
+def _overrides(given: dict[str, Any]) -> list[Override]:
+    """What options say, after what was written as ``key=value``."""
+    overrides: list[Override] = list(given.pop("sets"))
     box, size = given.pop("roi"), given.pop("voxel_size")
     if box is not None:
-        overrides.append(f"volume.roi={parse.roi(box)}")
+        overrides.append(("volume.roi", parse.roi(box)))
     if size is not None:
-        overrides.append(f"volume.voxel_size={parse.voxel_size(size)}")
+        overrides.append(("volume.voxel_size", parse.voxel_size(size)))
     if given.pop("discard_affinities", False):
-        overrides.append("predict.keep_affinities=false")
+        overrides.append(("predict.keep_affinities", False))
     values = {key: given.pop(name, None) for name, key in SHORTHANDS.items()}
-    return overrides + [f"{key}={value}" for key, value in values.items() if value is not None]
+    return overrides + [(key, value) for key, value in values.items() if value is not None]

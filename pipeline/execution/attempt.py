@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from cadseg.blocks import Zyx, cell_name
 from cadseg.pipeline.execution.notes import clear_notes, read_note, write_note
-from cadseg.pipeline.execution.repair import report
+from cadseg.pipeline.execution.reports import report
 from cadseg.workers.process import process
-from cadseg.workers.store import LostBlockError
+from cadseg.workers.records import LostBlockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

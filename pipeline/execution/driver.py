@@ -18,29 +18,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cadseg.errors import ConfigError
-from cadseg.pipeline.execution.attempt import Pace
 from cadseg.pipeline.execution.guard import Guard
 from cadseg.pipeline.execution.local import local
 from cadseg.pipeline.execution.notes import clear_notes
 from cadseg.pipeline.execution.outcome import StepOutcome, outcome
 from cadseg.pipeline.execution.progress import Progress
-from cadseg.pipeline.execution.records import records
 from cadseg.pipeline.execution.repair import Repair
 from cadseg.pipeline.execution.serial import run_serial, unfinished
 from cadseg.pipeline.execution.server import ServerConfig, serve
 from cadseg.pipeline.execution.verify import verify
 from cadseg.pipeline.execution.watch import Watch, follow, stoppable
+from cadseg.pipeline.execution.waves import finished, waves
 from cadseg.storage.files import resolved
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from cadseg.blocks import Zyx
+    from cadseg.pipeline.execution.done import Done
     from cadseg.pipeline.execution.launcher import Launcher
     from cadseg.pipeline.execution.watch import Show
+    from cadseg.pipeline.execution.waves import Part
     from cadseg.storage.files import Files
-    from cadseg.workers.records import Record
     from cadseg.workers.step import Step
 
 VERIFYING = 10.0
@@ -110,15 +109,19 @@ def run_steps(
     store = Store.open(resolved(out))
     repair = Repair(store)
     repair.reported()  # of a run that was stopped
-    found = {step.name: records(store, step) for step in steps}
+    done = {
+        step.name: repair.done(step, look=looks is None or step.stage in looks) for step in steps
+    }
     looked = [step for step in steps if looks is None or step.stage in looks]
-    repair.look(looked, found)
-    _, lost = verify(store, looked, seconds=VERIFYING)
-    repair.withdraw(lost)
+    _, found = verify(store, looked, seconds=VERIFYING)
+    lost = repair.withdraw(found)
     check = check or store.files.check
-    _compute(store, steps, execution, order, check)
-    while repair.reported():
-        _compute(store, steps, execution, order, check)
+    while True:
+        done |= {step.name: repair.done(step, look=False) for step in steps if step.name in lost}
+        _compute(store, steps, execution, order, done, check)
+        lost = repair.reported()
+        if not lost:
+            break
     return {step.name: outcome(store, step, repair.lost[step.name]) for step in steps}
 
 
@@ -127,14 +130,13 @@ def _compute(
     steps: Sequence[Step],
     execution: Execution,
     order: int | None,
+    done: Mapping[str, Done],
     check: Callable[[], None],
 ) -> None:
     """Go through the steps once."""
-    found = {step.name: records(store, step, prune=True) for step in steps}
     for step in steps:
         clear_notes(store.files, step)
-    todo = unfinished(store.grid, steps, found)
-    done = {name: set(cells) for name, cells in found.items()}
+    todo = unfinished(store.grid, steps, done)
     watch = Watch(store, todo, done, execution.progress, execution.workers)
     guard = Guard(check, watch.check)
     with stoppable(at_once=execution.serial) as stop, contextlib.ExitStack() as stack, guard:
@@ -143,41 +145,31 @@ def _compute(
             store.files.tidy()
         if execution.serial:
             run_serial(store, todo, watch, guard, retries=execution.retries, order=order)
-        elif todo:
-            _run_apart(
-                _config(store.files, todo, found, execution),
-                store.files.local("logs/server.log"),
-                watch,
-                guard,
-                stop,
-            )
+        else:
+            for wave in waves(store.grid, todo, done):
+                log = store.files.local("logs/server.log")
+                _run_apart(_config(store.files, wave, done, execution), log, watch, guard, stop)
+                if not finished(wave):
+                    break
         guard.check()
 
 
 def _config(
     files: Files,
-    todo: Sequence[Step],
-    found: Mapping[str, Mapping[Zyx, Record]],
+    wave: Sequence[Part],
+    done: Mapping[str, Done],
     execution: Execution,
 ) -> ServerConfig:
     return ServerConfig(
         out=files.url,
-        steps=todo,
-        done={step.name: frozenset(found[step.name]) for step in todo},
-        paces={step.name: _pace(found[step.name].values()) for step in todo},
+        wave=wave,
+        paces={part.step.name: done[part.step.name].pace for part in wave},
         workers=execution.workers,
         retries=execution.retries,
         timeout=execution.timeout,
         launcher=LAUNCHERS[execution.launcher],
         parent=os.getpid(),
     )
-
-
-def _pace(records: Iterable[Record]) -> Pace:
-    pace = Pace()
-    for record in records:
-        pace.measure(record.seconds, record.voxels)
-    return pace
 
 
 def _run_apart(

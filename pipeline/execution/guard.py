@@ -31,7 +31,7 @@ class Guard:
     def __init__(self, *checks: Callable[[], None]) -> None:
         """Check by `checks`, which raise an `OSError` where something is wrong."""
         self._checks = checks
-        self._error: OSError | None = None
+        self._error: Exception | None = None
         self._asked: float | None = None
         self._over = threading.Event()
 
@@ -71,6 +71,7 @@ class Guard:
         Raises:
             OSError: the place takes nothing, or does not answer.
         """
+        self.ask()
         answer = apart(act)
         while not wait([answer], 1.0).done:
             self.ask()
@@ -85,7 +86,7 @@ class Guard:
             self._asked = time.monotonic()
             try:
                 self._all()
-            except OSError as error:
+            except Exception as error:
                 self._error = error
                 return
             self._asked = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cadseg.blocks import cell_name
 from cadseg.errors import StageError
 from cadseg.pipeline.execution.notes import Failure, failure, notes
-from cadseg.pipeline.execution.records import records
+from cadseg.pipeline.execution.records import tally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,14 +44,14 @@ class StepOutcome:
 
 def outcome(store: Store, step: Step, lost: Sequence[str] = ()) -> StepOutcome:
     """What became of `step`, by its records."""
-    done = records(store, step)
-    noted = notes(store.files, step)
+    done = tally(store, step).blocks
     failures = [
-        failure(store.files, cell, note) for cell, note in sorted(noted.items()) if cell not in done
+        failure(store.files, cell, note)
+        for cell, note in sorted(notes(store.files, step).items())
+        if store.record(step, cell) is None
     ]
     total = store.grid.count(step.level)
-    left = total - len(done) - len(failures)
-    return StepOutcome(len(done), len(failures), left, total, failures, lost)
+    return StepOutcome(done, len(failures), total - done - len(failures), total, failures, lost)
 
 
 def check(outcomes: Mapping[str, StepOutcome], out: str) -> None:

@@ -1,40 +1,36 @@
 """Blocks that are lost after they were done: found, and withdrawn, so that they are computed again.
 
-A worker that cannot read what a block has written leaves a *report*, in ``OUT/lost/STEP``. The
-driver, alone, withdraws the record of each block that was reported, and goes through the steps once
-more. It also looks, when it starts, whether the files that records list are there and as long as
-they say.
+A worker that cannot read what a block has written leaves a report. The driver, alone, withdraws the
+record of each block that was reported, and goes through the steps once more. It also looks, when it
+starts, whether the files that records list are there and as long as they say.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from cadseg.blocks import cell_name
+from cadseg.blocks import cell_name, zyx
 from cadseg.errors import StageError
-from cadseg.workers.names import divided, listed, record_name
-from cadseg.workers.store import LostBlockError
+from cadseg.pipeline.execution.done import Done
+from cadseg.pipeline.execution.records import loose_cells, pack, rows_in, super_cells, withdraw
+from cadseg.pipeline.execution.reports import clear_report, reports
+from cadseg.storage.checksums import DamagedError
+from cadseg.workers.names import pack_name, record_name
+from cadseg.workers.packs import NONE, cells_of, lengths_of, without
+from cadseg.workers.records import LostBlockError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cadseg.blocks import Zyx
+    from cadseg.storage.columns import Table
     from cadseg.storage.files import Files
-    from cadseg.workers.records import Record
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
 
-REPORTS = "lost"
 OFTEN = 3
 """Times that a file may be lost in one run of the driver."""
-
-
-def report(files: Files, lost: LostBlockError) -> None:
-    """Leave a report on a block that cannot be read."""
-    name = divided(f"{REPORTS}/{lost.step}", lost.cell, ".json")
-    files.write(name, json.dumps({"file": lost.file, "reason": lost.reason}).encode())
 
 
 class Repair:
@@ -50,64 +46,108 @@ class Repair:
         self._store = store
         self._times: Counter[str] = Counter()
 
-    def reported(self) -> bool:
-        """Withdraw the blocks that workers have reported; whether there was any.
+    def done(self, step: Step, *, look: bool) -> Done:
+        """The blocks of `step` that are done; what is no record any more is removed.
+
+        Args:
+            step: whose blocks.
+            look: whether to withdraw blocks of which a file is missing, or has another length than
+                it must have.
+        """
+        files = self._store.files
+        found = Done(self._store.grid, step.level)
+        row, sizes = None, _Sizes(files)
+        for above in super_cells(files, step.name):
+            cells = loose_cells(files, step.name, above)
+            rows = self._rows(step, above, cells, found)
+            if look:
+                if above[:2] != row:  # no folder has files of two such rows
+                    row, sizes = above[:2], _Sizes(files)
+                lost = list(_misfits(self._store, step, rows, sizes))
+                self._withdraw(step.name, lost)
+                rows = without(rows, {error.cell for error in lost})
+            found.add_rows(rows)
+            pack(self._store, step, above, rows, cells)
+        return found
+
+    def reported(self) -> set[str]:
+        """Withdraw the blocks that workers have reported; the steps of which there was any.
 
         Raises:
             StageError: a file was lost again and again.
         """
-        reports = list(_reports(self._store.files))
-        self.withdraw(reports)
-        for lost in reports:
-            self._store.files.remove(divided(f"{REPORTS}/{lost.step}", lost.cell, ".json"))
-        return bool(reports)
+        found = list(reports(self._store.files))
+        steps = self.withdraw(found)
+        for lost in found:
+            clear_report(self._store.files, lost)
+        return steps
 
-    def look(self, steps: Iterable[Step], found: Mapping[str, Mapping[Zyx, Record]]) -> None:
-        """Withdraw blocks of which a file is missing, or has another length than it must have."""
-        for step in steps:
-            self.withdraw(_misfits(self._store.files, step, found[step.name]))
+    def withdraw(self, lost: Iterable[LostBlockError]) -> set[str]:
+        """Have these blocks count as not done; the steps of which there was any.
 
-    def withdraw(self, lost: Iterable[LostBlockError]) -> None:
-        """Have these blocks count as not done."""
+        Raises:
+            StageError: a file was lost again and again.
+        """
+        found: dict[str, list[LostBlockError]] = defaultdict(list)
         for error in lost:
-            self._withdraw(error)
+            found[error.step].append(error)
+        for step, some in found.items():
+            self._withdraw(step, some)
+        return set(found)
 
-    def _withdraw(self, lost: LostBlockError) -> None:
-        self._times[lost.file] += 1
-        if self._times[lost.file] > OFTEN:
+    def _rows(self, step: Step, above: Zyx, cells: Sequence[Zyx], among: Done) -> Table:
+        """The records of a super-cell; of those of its own, at `cells`, what is none is removed."""
+        files = self._store.files
+        try:
+            rows = rows_in(self._store, step, above, cells)
+        except DamagedError as error:
+            self._count(error.name, error.reason)
+            found = f"{error.name}: {error.reason}; blocks of {step.name}"
+            self.lost[step.name].append(f"{found} were computed again")
+            files.remove(pack_name(step.name, above))
+            rows = rows_in(self._store, step, above, cells)
+        known = set(map(tuple, cells_of(rows).tolist())) if cells else set()
+        for cell in cells:
+            if cell not in known and among.meets(cell):
+                files.remove(record_name(step.name, cell))
+        return rows
+
+    def _withdraw(self, step: str, some: Sequence[LostBlockError]) -> None:
+        for lost in some:
+            self._count(lost.file, lost.reason)
+            found = f"{lost.file}: {lost.reason}; {step} block {cell_name(lost.cell)}"
+            self.lost[step].append(f"{found} was computed again")
+        withdraw(self._store, step, [lost.cell for lost in some])
+
+    def _count(self, file: str, reason: str) -> None:
+        self._times[file] += 1
+        if self._times[file] > OFTEN:
             raise StageError(
-                f"output {self._store.files.url}: {lost.file} was lost {OFTEN + 1} times "
-                f"({lost.reason}); is the disk, or the memory, of this machine failing?"
+                f"output {self._store.files.url}: {file} was lost {OFTEN + 1} times "
+                f"({reason}); is the disk, or the memory, of this machine failing?"
             )
-        self._store.forget(lost.step, lost.cell)
-        self._store.files.remove(record_name(lost.step, lost.cell))
-        found = f"{lost.file}: {lost.reason}; {lost.step} block {cell_name(lost.cell)}"
-        self.lost[lost.step].append(f"{found} was computed again")
 
 
-def _reports(files: Files) -> Iterator[LostBlockError]:
-    for step in files.list(REPORTS):
-        for cell in listed(files, f"{REPORTS}/{step}", ".json"):
-            name = divided(f"{REPORTS}/{step}", cell, ".json")
-            try:
-                found = json.loads(files.read(name))
-                file, reason = str(found["file"]), str(found["reason"])
-            except (ValueError, LookupError, TypeError):
-                file, reason = name, "it cannot be read"
-            yield LostBlockError(step, cell, file, reason)
+class _Sizes(dict[str, "Mapping[str, int]"]):
+    """By folder, the lengths of the files in it: each folder is looked at once."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def __missing__(self, folder: str) -> Mapping[str, int]:
+        self[folder] = found = self._files.sizes(folder)
+        return found
 
 
-def _misfits(files: Files, step: Step, found: Mapping[Zyx, Record]) -> Iterator[LostBlockError]:
+def _misfits(store: Store, step: Step, rows: Table, sizes: _Sizes) -> Iterator[LostBlockError]:
     """Blocks of one step with files that are not there, or not as long as they must be."""
-    expected: dict[str, list[tuple[str, Zyx, int]]] = defaultdict(list)
-    for cell, record in found.items():
-        for file, written in record.files.items():
-            folder, _, name = file.rpartition("/")
-            expected[folder].append((name, cell, written.length))
-    for folder, names in expected.items():
-        sizes = files.sizes(folder)
-        for name, cell, length in names:
-            size = sizes.get(name, 0)
+    for cell, lengths in zip(cells_of(rows).tolist(), lengths_of(rows).tolist(), strict=True):
+        for name, length in zip(store.files_of(step, cell), lengths, strict=True):
+            folder, _, file = name.rpartition("/")
+            if length == NONE:
+                continue
+            size = sizes[folder].get(file, 0)
             if size != length:
                 reason = f"it is {size} bytes long instead of {length}" if size else "it is missing"
-                yield LostBlockError(step.name, cell, f"{folder}/{name}", reason)
+                yield LostBlockError(step.name, zyx(cell), name, reason)
+                break

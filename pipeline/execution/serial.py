@@ -13,7 +13,7 @@ from cadseg.blocks import Grid, Zyx, zyx
 from cadseg.pipeline.execution.attempt import attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 
     from cadseg.pipeline.execution.guard import Guard
     from cadseg.pipeline.execution.watch import Watch
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 LOG = "logs/serial.log"
 
 
-def unfinished(
-    grid: Grid, steps: Sequence[Step], done: Mapping[str, Collection[Zyx]]
-) -> list[Step]:
+def unfinished(grid: Grid, steps: Sequence[Step], done: Mapping[str, Sized]) -> list[Step]:
     """The steps that still have blocks to do, sorted by their dependencies.
 
     A step after a finished one waits for what the finished one waits for: where a record upstream
@@ -74,13 +72,14 @@ def run_serial(
         order: seed that shuffles the blocks; None for the order of the steps and the grid.
     """
     done = watch.done
-    todo = [
+    todo: Iterable[tuple[Step, Zyx]] = (
         (step, cell)
         for step in steps
         for cell in store.grid.cells(step.level)
         if cell not in done[step.name]
-    ]
+    )
     if order is not None:
+        todo = list(todo)
         random.Random(order).shuffle(todo)
     known = {step.name: step for step in steps}
 

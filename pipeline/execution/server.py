@@ -19,20 +19,19 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from cadseg.blocks import Grid, Roi, Zyx, zyx
+from cadseg.blocks import Grid, Roi, zyx
 from cadseg.pipeline.execution.forkserver import die_with
 from cadseg.pipeline.execution.stub import Stub
 from cadseg.pipeline.execution.worker import Worker
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from cadseg.arrays import Bytes
+    from cadseg.blocks import Zyx
     from cadseg.pipeline.execution.attempt import Pace
     from cadseg.pipeline.execution.launcher import Launcher
+    from cadseg.pipeline.execution.waves import Part
     from cadseg.workers.step import Step
 
 # Seconds that a worker waits for work before it leaves its place to another step, and more where
@@ -47,8 +46,7 @@ class ServerConfig:
 
     Attributes:
         out: where the run lies.
-        steps: those with blocks to do.
-        done: the blocks that are done, per step.
+        wave: the blocks to do.
         paces: of the blocks that are done, per step.
         workers: processes that compute at the same time.
         retries: how often a failed block is tried again.
@@ -58,8 +56,7 @@ class ServerConfig:
     """
 
     out: str
-    steps: Sequence[Step]
-    done: Mapping[str, frozenset[Zyx]]
+    wave: Sequence[Part]
     paces: Mapping[str, Pace]
     workers: int
     retries: int
@@ -78,8 +75,10 @@ def serve() -> None:
     with contextlib.closing(config.launcher()) as launcher:
         daisy.logging.set_log_basedir(None)  # ours are in OUT/logs, one per worker process
         store = Store.open(config.out)
-        tasks = {step.name: _task(store, config, step, launcher) for step in config.steps}
-        edges = [(tasks[up], tasks[step.name]) for step in config.steps for up in step.after]
+        tasks = {part.step.name: _task(store, config, part, launcher) for part in config.wave}
+        edges = [
+            (tasks[up], tasks[part.step.name]) for part in config.wave for up in part.step.after
+        ]
         daisy.v2.Server().run_blockwise(
             daisy.v2.Pipeline(list(tasks.values()), edges),
             resources={"process": config.workers},
@@ -89,35 +88,28 @@ def serve() -> None:
         )
 
 
-def geometry(grid: Grid, step: Step) -> tuple[Roi, Roi, Roi]:
-    """What daisy calls total, read and write roi.
+def geometry(grid: Grid, step: Step, begin: Zyx, end: Zyx) -> tuple[Roi, Roi, Roi]:
+    """What daisy calls total, read and write roi, of the blocks from `begin` to `end`.
 
     The write rois are the cells of the grid that meet the domain, whole. daisy's total roi is what
     may be *read*, so it is grown by the halo; else blocks at the border would not be written.
     """
     shape = grid.cell_shape(step.level)
-    begin, end = (
-        zyx(c * n for c, n in zip(corner, shape, strict=True)) for corner in grid.span(step.level)
+    first, last = (
+        zyx(c * n for c, n in zip(corner, shape, strict=True)) for corner in (begin, end)
     )
     write = Roi((0, 0, 0), shape)
-    total = Roi(begin, end)
+    total = Roi(first, last)
     return total.grown(step.halo, step.halo), write.grown(step.halo, step.halo), write
 
 
-def _mask(grid: Grid, step: Step, cells: Iterable[Zyx]) -> Bytes:
-    """An array with one element per block of `step`, 1 at `cells`."""
-    begin, end = grid.span(step.level)
-    mask = np.zeros(zyx(e - b for b, e in zip(begin, end, strict=True)), np.uint8)
-    for cell in cells:
-        mask[zyx(c - b for c, b in zip(cell, begin, strict=True))] = 1
-    return mask
-
-
-def _task(store: Store, config: ServerConfig, step: Step, launcher: Launcher) -> Any:
+def _task(store: Store, config: ServerConfig, part: Part, launcher: Launcher) -> Any:
     import daisy.v2
     from funlib.geometry.roi import Roi as DaisyRoi
 
-    total, read, write = (DaisyRoi(roi.begin, roi.shape) for roi in geometry(store.grid, step))
+    step, done = part.step, part.done
+    boxes = geometry(store.grid, step, part.begin, part.end)
+    total, read, write = (DaisyRoi(roi.begin, roi.shape) for roi in boxes)
     worker = Worker(
         out=config.out,
         step=step,
@@ -126,7 +118,6 @@ def _task(store: Store, config: ServerConfig, step: Step, launcher: Launcher) ->
         pace=config.paces[step.name],
         patience=max(PATIENCE, PER_WORKER * config.workers),
     )
-    done = _mask(store.grid, step, config.done[step.name])
     left = int(done.size - done.sum())
     return daisy.v2.Task(
         step.name,

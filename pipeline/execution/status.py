@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cadseg.pipeline.execution.notes import Failure, alive, failure, notes
-from cadseg.pipeline.execution.records import records
+from cadseg.pipeline.execution.records import tally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,32 +55,27 @@ def status(store: Store, steps: Sequence[Step]) -> list[StepStatus]:
 
 
 def _status(store: Store, step: Step) -> StepStatus:
-    done = records(store, step)
+    done = tally(store, step)
     total = store.grid.count(step.level)
-    noted = {cell: note for cell, note in notes(store.files, step).items() if cell not in done}
+    noted = {
+        cell: note
+        for cell, note in notes(store.files, step).items()
+        if store.record(step, cell) is None
+    }
     tried = {cell: note for cell, note in noted.items() if note["error"] or not alive(note)}
     running = len(noted) - len(tried)
-    voxels = sum(record.voxels for record in done.values())
-    seconds = sum(record.seconds for record in done.values())
-    counts: Counter[str] = Counter()
-    for record in done.values():
-        counts.update(record.counts)
-    todo = sum(
-        store.grid.block(step.level, cell).write.size
-        for cell in store.grid.cells(step.level)
-        if cell not in done
-    )
+    left = (store.grid.domain.size - done.voxels) * done.seconds
     latest = sorted(tried, key=lambda cell: float(tried[cell]["started"]), reverse=True)
     return StepStatus(
         step=step.name,
         stage=step.stage,
-        done=len(done),
+        done=done.blocks,
         failed=len(tried),
-        left=total - len(done) - len(tried),
+        left=total - done.blocks - len(tried),
         total=total,
         running=running,
-        voxels_per_second=voxels / seconds if seconds else 0.0,
-        seconds_left=todo * seconds / voxels / max(1, running) if voxels else None,
-        counts=counts,
+        voxels_per_second=done.voxels / done.seconds if done.seconds else 0.0,
+        seconds_left=left / done.voxels / max(1, running) if done.voxels else None,
+        counts=done.counts,
         failures=[failure(store.files, cell, tried[cell]) for cell in latest[:SHOWN]],
     )

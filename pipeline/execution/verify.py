@@ -5,14 +5,17 @@ A reader checks only what it reads, so a file that nothing reads any more can be
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cadseg.pipeline.execution.records import records
-from cadseg.workers.store import LostBlockError
+from cadseg.pipeline.execution.records import loose_cells, rows_in, super_cells, tally
+from cadseg.storage.checksums import DamagedError
+from cadseg.workers.packs import NONE, files_in
+from cadseg.workers.records import LostBlockError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -73,7 +76,7 @@ def verify(
             lost += [found for found in pool.map(lambda file: _lost(store, file), group) if found]
             files += len(group)
             size += sum(written.length for *_, written in group)
-    left = sum(store.grid.count(step.level) - len(records(store, step)) for step in steps)
+    left = sum(store.grid.count(step.level) - tally(store, step).blocks for step in steps)
     return Verified(time.time(), files, size, len(lost), left), lost
 
 
@@ -92,9 +95,14 @@ def read(files: Files) -> Verified | None:
 
 def _files(store: Store, steps: Iterable[Step]) -> Iterator[File]:
     for step in steps:
-        for cell, record in records(store, step).items():
-            for name, written in record.files.items():
-                yield step, cell, name, written
+        for above in super_cells(store.files, step.name):
+            cells = loose_cells(store.files, step.name, above)
+            with contextlib.suppress(DamagedError):  # of a pack: none of its blocks is done
+                rows = rows_in(store, step, above, cells)
+                for cell, written in files_in(rows):
+                    for name, one in zip(store.files_of(step, cell), written, strict=True):
+                        if one.length != NONE:
+                            yield step, cell, name, one
 
 
 def _groups(files: Iterator[File], size: int) -> Iterator[list[File]]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 import psutil
@@ -15,14 +16,17 @@ import psutil
 from cadseg.errors import StageError
 from cadseg.pipeline.execution.guard import FATAL
 from cadseg.pipeline.execution.notes import clear_notes, notes
-from cadseg.workers.names import listed
+from cadseg.pipeline.execution.records import ENOUGH, loose_cells, pack, rows_in, super_cells
+from cadseg.storage.checksums import DamagedError
+from cadseg.workers.names import super_cell
 
 if TYPE_CHECKING:
     import types
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cadseg.blocks import Zyx
+    from cadseg.pipeline.execution.done import Done
     from cadseg.pipeline.execution.guard import Guard
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
@@ -58,7 +62,7 @@ class Watch:
         self,
         store: Store,
         steps: Sequence[Step],
-        done: dict[str, set[Zyx]],
+        done: Mapping[str, Done],
         show: Show,
         workers: int,
     ) -> None:
@@ -68,29 +72,51 @@ class Watch:
         self._steps = steps
         self._show = show
         self._enough = max(2 * workers, 8)
-        self._before = {name: len(cells) for name, cells in done.items()}
-        self._voxels = dict.fromkeys(done, 0)
+        self._before = {name: len(found) for name, found in done.items()}
+        self._voxels = {name: found.voxels for name, found in done.items()}
+        self._fresh: Counter[tuple[str, Zyx]] = Counter()
         for step in steps:
-            cells = store.grid.cells(step.level)
-            todo = [cell for cell in cells if cell not in done[step.name]]
-            voxels = sum(store.grid.block(step.level, cell).write.size for cell in todo)
-            before = len(done[step.name])
-            show.start(step.name, done=before, total=before + len(todo), voxels=voxels)
+            total, found = store.grid.count(step.level), done[step.name]
+            left = store.grid.domain.size - found.voxels
+            show.start(step.name, done=len(found), total=total, voxels=left)
 
     def finished(self, step: Step, cell: Zyx) -> None:
-        """Count in a block that is done."""
-        self.done[step.name].add(cell)
-        self._voxels[step.name] += self._store.grid.block(step.level, cell).write.size
-        self._show.update(step.name, done=len(self.done[step.name]), voxels=self._voxels[step.name])
+        """Count in a block that is done; where a super-cell has enough of them, pack them."""
+        self._count(step, cell)
+        above = super_cell(cell)
+        self._fresh[step.name, above] += 1
+        done, total = self.done[step.name].within(above)
+        if done >= ENOUGH and (self._fresh[step.name, above] >= ENOUGH or done == total):
+            del self._fresh[step.name, above]
+            self._pack(step, above)
 
     def look(self) -> bool:
         """Count in all blocks that got done since the last look; whether the run is failing."""
         for step in self._steps:
-            if len(self.done[step.name]) < self._store.grid.count(step.level):
-                cells = listed(self._store.files, f"records/{step.name}", ".json")
-                for cell in set(cells) - self.done[step.name]:
-                    self.finished(step, cell)
+            done = self.done[step.name]
+            if len(done) == self._store.grid.count(step.level):
+                continue
+            for above in super_cells(self._store.files, step.name):
+                some, total = done.within(above)
+                cells = loose_cells(self._store.files, step.name, above) if some < total else ()
+                for cell in cells:
+                    if done.meets(cell) and cell not in done:
+                        self.finished(step, cell)
         return self.failing()
+
+    def _pack(self, step: Step, above: Zyx) -> None:
+        cells = loose_cells(self._store.files, step.name, above)
+        with contextlib.suppress(DamagedError):  # of an older pack; whoever needs it will miss it
+            rows = rows_in(self._store, step, above, cells)
+            for cell in pack(self._store, step, above, rows, cells):
+                if cell not in self.done[step.name]:
+                    self._count(step, cell)
+
+    def _count(self, step: Step, cell: Zyx) -> None:
+        done = self.done[step.name]
+        done.add(cell, self._store.grid.block(step.level, cell).write.size)
+        voxels = done.voxels - self._voxels[step.name]
+        self._show.update(step.name, done=len(done), voxels=voxels)
 
     def forget(self) -> None:
         """Forget the attempts that were going on when the run was ended: they did not fail."""

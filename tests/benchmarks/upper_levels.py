@@ -14,8 +14,8 @@ about. Paths cross each voxel of the faces between blocks, and half of them cros
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -50,6 +50,9 @@ Tables = dict[tuple[str, "Zyx"], dict[str, "Iterable[Table]"]]
 
 def main() -> None:
     """Generate, compute in a child, and print what it took."""
+    if sys.argv[1] == "--compute":
+        _compute(*sys.argv[2:])
+        return
     folder, name, rows = Path(sys.argv[1]), sys.argv[2], int(float(sys.argv[3]))
     gigabytes = sys.argv[4] if len(sys.argv) > 4 else "4.0"
     for size in (10_000, rows):  # the first one compiles
@@ -101,21 +104,22 @@ def _generate(store: Store, made: Tables) -> int:
 
 def _computed(store: Store, name: str) -> tuple[float, ...]:
     """Seconds, core seconds, and memory without files, idle and at most, of the block."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        step = next(step for step in steps_of(store) if step.name == f"{name}-1")
-        idle, most = _memory(), [0]
-        threading.Thread(target=_watch, args=(most,), daemon=True).start()
-        started, core = time.monotonic(), time.process_time()
-        process(Store.open(store.files.url), step, ORIGIN)
-        took = time.monotonic() - started, time.process_time() - core
-        os.write(writer, json.dumps([*took, idle, most[0]]).encode())
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert status == 0, f"{name} failed"
-    found: list[float] = json.loads(os.read(reader, 1000))
+    words = [sys.executable, __file__, "--compute", store.files.url, name]
+    done = subprocess.run(words, stdout=subprocess.PIPE, check=True)
+    found: list[float] = json.loads(done.stdout)
     return tuple(found)
+
+
+def _compute(url: str, name: str) -> None:
+    """Compute the block, and print what `_computed` returns."""
+    store = Store.open(url)
+    step = next(step for step in steps_of(store) if step.name == f"{name}-1")
+    idle, most = _memory(), [0]
+    threading.Thread(target=_watch, args=(most,), daemon=True).start()
+    started, core = time.monotonic(), time.process_time()
+    process(store, step, ORIGIN)
+    took = time.monotonic() - started, time.process_time() - core
+    print(json.dumps([*took, idle, most[0]]))
 
 
 def _watch(most: list[int]) -> None:
@@ -146,15 +150,23 @@ def _resolve_up(store: Store, rows: int) -> Tables:
 
 def _resolve_down(store: Store, rows: int) -> Tables:
     """Exits of the block, tops of its children's, and the roots that its parent has written."""
-    up = {"exits": _sections(store, ORIGIN, _leaving), "entries": [_table("entry", "top")]}
+    up: dict[str, Iterable[Table]] = {"exits": _outer(store), "entries": [_table("entry", "top")]}
     children = store.grid.children(1, ORIGIN)
-    tops = [part for cell in children for part in _sections(store, cell, _tops)]
-    size = [sum(part["top"].size for part in _sections(store, cell, _tops)) for cell in children]
-    up |= {"tops": tops, "tops_begins": [{"begin": np.cumsum([0, *size]).astype(np.uint64)}]}
-    leaving = [{"root": part["exit"] - np.uint64(9)} for part in _sections(store, ORIGIN, _leaving)]
-    ends = np.array([0, sum(part["root"].size for part in leaving)], np.uint64)[[0, 1, 1]]
+    up["tops"] = (part for cell in children for part in _sections(store, cell, _tops))
+    section = 2 * LENGTH - 1  # rows of a child's
+    begins = np.arange(9, dtype=np.uint64) * np.uint64(section * store.grid.block_shape[0])
+    up["tops_begins"] = [{"begin": begins}]
+    leaving = ({"root": part["exit"] - np.uint64(9)} for part in _outer(store))
+    ends = np.array([0, 4 * LENGTH * store.grid.block_shape[0]], np.uint64)[[0, 1, 1]]
     down = {"roots": leaving, "roots_begins": [{"begin": ends}]}
     return {("resolve_up-1", ORIGIN): up, ("resolve_down-2", ORIGIN): down}
+
+
+def _outer(store: Store) -> Iterator[Table]:
+    """Exits of the block: across a face, in all of its sections."""
+    for z in range(2 * store.grid.block_shape[0]):
+        y = np.arange(2 * LENGTH)
+        yield {"exit": _ids(store.grid.shape, z, y, np.full(y.size, 2 * LENGTH))}
 
 
 def _table(*columns: str) -> Table:
@@ -201,11 +213,6 @@ def _entries(shape: Zyx, cell: Zyx, z: int) -> Table:
 
 def _exits(shape: Zyx, cell: Zyx, z: int) -> Table:
     return {"exit": _ids(shape, z, *_faces(cell, 1))}
-
-
-def _leaving(shape: Zyx, cell: Zyx, z: int) -> Table:
-    y = np.arange(2 * LENGTH)
-    return {"exit": _ids(shape, z, y, np.full(y.size, 2 * LENGTH))}
 
 
 def _tops(shape: Zyx, cell: Zyx, z: int) -> Table:
@@ -268,8 +275,8 @@ def _agglomerated(merges: Iterable[Table], rows: Iterable[Table]) -> dict[str, I
     """All tables of `agglomerate`."""
     none = _table("u", "v", "key_u", "key_v", "sum", "count", "width")
     return {
-        "merges": [*merges] or [_table("fragment", "parent", "sum", "count", "key_u", "key_v")],
-        "rows": [*rows] or [none],
+        "merges": merges or [_table("fragment", "parent", "sum", "count", "key_u", "key_v")],
+        "rows": rows or [none],
         "bins": [_table("bin", "bin_count")],
         "frozen": [{"fragment": np.empty(0, np.uint64), "faces": np.empty(0, np.uint8)}],
     }

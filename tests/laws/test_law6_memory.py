@@ -124,7 +124,8 @@ def test_memory_knows_the_block_not_the_volume(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scoring", METHODS)
 def test_where_a_graph_lies_changes_nothing(scoring: str) -> None:
     """With no memory at all for the graph, every table is the same."""
-    changes = (f"agglomerate.scoring={scoring}", "fragments.sigma=0.5")
+    small = f"segment.min_voxels={20 * (scoring == 'median')}"  # which adds a step, and changes one
+    changes = (f"agglomerate.scoring={scoring}", "fragments.sigma=0.5", small)
     runs = [
         MemoryStore(
             affinities((8, 60, 60)), block_shape=(4, 32, 24), overrides=(*changes, *more)
@@ -146,6 +147,10 @@ def test_the_budget_decides_once_for_a_block(tmp_path: Path) -> None:
     assert scratch_for(10, 20, budget, tmp_path).folder is None
     assert scratch_for(10, 21, budget, tmp_path).folder == tmp_path
     files = scratch_for(11, 20, budget, tmp_path)
+    assert files.place is np.uint32
+    for rows, bins in ((1 << 31, 0), (1, (1 << 32) - 1)):  # two clusters to a row
+        assert scratch_for(rows, bins, budget, tmp_path).place is np.int64
+        assert scratch_for(rows - 1, bins - 1, budget, tmp_path).place is np.uint32
     array = files.full(100, 7, np.uint64)
     assert isinstance(array.base, np.memmap)
     assert (array == 7).all()
