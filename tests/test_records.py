@@ -72,7 +72,7 @@ def test_there_and_back(old: dict[Zyx, Record], new: dict[Zyx, Record]) -> None:
     both = old | new
     assert {cell: pack.record(cell, FILES) for cell in both} == both
     assert list(map(tuple, packs.cells_of(pack.rows).tolist())) == sorted(both)
-    assert packs.lengths_of(rows).shape == (len(both), len(FILES))
+    assert [lengths.size for lengths in packs.lengths_of(rows)] == [len(both)] * len(FILES)
     assert sums["blocks"] == len(both)
     assert sums["voxels"] == sum(record.voxels for record in both.values())
     for name in {name for record in both.values() for name in record.counts}:
