@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ import toy_run
 from toy_run import AWRY, UP_AND_DOWN, quiet, violations
 
 from cadseg.errors import StageError
+from cadseg.pipeline.execution import driver
 from cadseg.pipeline.execution.attempt import LEAST, UNKNOWN, Pace
 from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.notes import notes
@@ -20,6 +22,7 @@ from cadseg.pipeline.execution.records import tally
 from cadseg.storage.files import open_files
 from cadseg.workers import manifest as manifests
 from cadseg.workers.manifest import Manifest
+from cadseg.pipeline.execution.waves import waves
 from cadseg.workers.names import record_name
 from cadseg.workers.records import encode
 from cadseg.workers.store import Store
@@ -47,6 +50,24 @@ def test_no_block_begins_before_what_it_reads(tmp_path: Path) -> None:
     check(run_steps(out, UP_AND_DOWN, quiet(workers=3)), str(out))
     assert violations(out, UP_AND_DOWN) == 0
     assert 2 <= most_at_once(out) <= 3
+
+
+def test_waves_keep_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where daisy is told of few blocks at a time, all are done, once, after what they read."""
+    monkeypatch.setattr(driver, "waves", partial(waves, most=6))
+    out = toy_run.folder(tmp_path, shape=(20, 20, 30), bad=["b-0.0.1"])
+    steps = [toy_run.step("a"), toy_run.step("b", "a", level=1), toy_run.step("c", "b", level=2)]
+    assert counts(run_steps(out, steps, quiet(workers=2))) == {
+        "a": (12, 0, 0),
+        "b": (1, 1, 0),
+        "c": (0, 0, 1),
+    }
+    toy_run.behave(out)
+    check(run_steps(out, steps, quiet(workers=2)), str(out))
+    assert violations(out, steps) == 0
+    tried = {path.name: path.read_text() for path in (out / "toy-attempts").iterdir()}
+    assert tried.pop("b-0.0.1") == "...."
+    assert set(tried.values()) == {"."}
 
 
 @pytest.mark.parametrize("order", [None, 1, 2, 3])

@@ -48,7 +48,7 @@ found = st.builds(
     counts=st.dictionaries(st.sampled_from(["merges", "left", "largest"]), numbers),
     files=st.dictionaries(st.sampled_from(FILES), written),
 )
-cells = st.tuples(*[st.integers(16, 31)] * 3)
+cells = st.tuples(st.integers(16, 17), st.just(31), st.integers(16, 18))
 some = st.dictionaries(cells, found, min_size=1, max_size=6)
 
 
@@ -72,7 +72,7 @@ def test_there_and_back(old: dict[Zyx, Record], new: dict[Zyx, Record]) -> None:
     both = old | new
     assert {cell: pack.record(cell, FILES) for cell in both} == both
     assert list(map(tuple, packs.cells_of(pack.rows).tolist())) == sorted(both)
-    assert packs.lengths_of(rows).shape == (len(both), len(FILES))
+    assert [lengths.size for lengths in packs.lengths_of(rows)] == [len(both)] * len(FILES)
     assert sums["blocks"] == len(both)
     assert sums["voxels"] == sum(record.voxels for record in both.values())
     for name in {name for record in both.values() for name in record.counts}:
@@ -179,6 +179,22 @@ def test_a_record_is_found_while_it_is_packed(tmp_path: Path) -> None:
     over.set()
     thread.join()
     assert missed == []
+
+
+@pytest.mark.usefixtures("few")
+def test_every_record_is_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far the driver is with packing, every block is done, once."""
+    remove, moments = LocalFiles.remove, []
+
+    def removing(files: LocalFiles, name: str) -> None:
+        remove(files, name)
+        store = Store.open(files.url)
+        moments.append(sum(store.record(STEP, cell) is not None for cell in store.grid.cells(0)))
+        moments.append(tally(store, STEP).blocks)
+
+    monkeypatch.setattr(LocalFiles, "remove", removing)
+    full(tmp_path)
+    assert moments == [8] * 16
 
 
 @pytest.mark.usefixtures("few")

@@ -74,4 +74,4 @@ class Lookup:
         self._packs[key] = pack
         if cell not in pack or pack.identity != identity:
             return None
-        return pack.record(cell, files_of(step, cell, self._pyramid))
+        return pack.record(cell, [name for (name,) in files_of(step, [cell], self._pyramid)])

@@ -61,27 +61,32 @@ def table_name(kind: str, level: int, cell: Zyx) -> str:
     return divided(f"{table_folder(kind)}/level-{level}", cell, ".parquet")
 
 
-def files_of(step: Step, cell: Zyx, pyramid: Sequence[Zyx]) -> list[str]:
-    """All files that a block of `step` may write, as many and in the same order for all blocks.
+def files_of(step: Step, cells: Sequence[Zyx], pyramid: Sequence[Zyx]) -> list[list[str]]:
+    """All files that a block of `step` may write, in an order: for each, its names for all `cells`.
 
     Args:
-        step: of the block.
-        cell: of the block.
+        step: of the blocks.
+        cells: of the blocks, all in one super-cell; not empty.
         pyramid: per level of the segmentation, how much coarser it is than the volume.
     """
-    names = []
+    found = []
     for array in step.kind.writes:
         kind = ARRAYS[array]
         factors = pyramid[step.level] if kind.pyramid else (1, 1, 1)
         name = f"{array}/{step.level}" if kind.pyramid else array
-        counts = zyx((1 << step.level) // factor for factor in factors)
-        ranges = (range(c * n, c * n + n) for c, n in zip(cell, counts, strict=True))
-        lead = len(kind.lead)
-        names += [shard_name(name, lead, zyx(shard)) for shard in itertools.product(*ranges)]
+        before = shard_name(name, len(kind.lead))
+        n, m, k = ((1 << step.level) // factor for factor in factors)  # shards of a block
+        for i, j, h in itertools.product(range(n), range(m), range(k)):
+            found.append([f"{before}{z * n + i}/{y * m + j}/{x * k + h}" for z, y, x in cells])
     users = [table for table in step.kind.tables if table in FOR_USERS]
+    one = [table_name(table, step.level, cells[0]) for table in users]
     if len(users) < len(step.kind.tables):
-        names.append(columns_name(step.name, cell))
-    return names + [table_name(table, step.level, cell) for table in users]
+        one.insert(0, columns_name(step.name, cells[0]))
+    for name in one:
+        folder, _, file = name.rpartition("/")
+        suffix = file.removeprefix(cell_name(cells[0]))
+        found.append([f"{folder}/{z}.{y}.{x}{suffix}" for z, y, x in cells])
+    return found
 
 
 def cell_of(name: str) -> Zyx | None:

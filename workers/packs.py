@@ -189,10 +189,9 @@ def cells_of(rows: Table) -> Array:
     return np.stack([rows[axis] for axis in "zyx"], 1)
 
 
-def lengths_of(rows: Table) -> Array:
-    """Lengths of the files that a block may write, in their order, [n, files]."""
-    found = [column for name, column in rows.items() if name.startswith(LENGTH)]
-    return np.array(found, np.int64).reshape(len(found), rows["z"].size).T
+def lengths_of(rows: Table) -> list[Array]:
+    """For each file that a block may write, in their order, its lengths."""
+    return [column for name, column in rows.items() if name.startswith(LENGTH)]
 
 
 def files_in(rows: Table) -> Iterator[tuple[Zyx, list[Written]]]:

@@ -32,7 +32,7 @@ from cadseg.workers.names import FOR_USERS, columns_name, files_of, table_name
 from cadseg.workers.records import LostBlockError, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cadseg.agglomeration.scoring import Scoring
@@ -270,7 +270,11 @@ class Store:
 
     def files_of(self, step: Step, cell: Zyx) -> list[str]:
         """All files that a block may write, as many and in the same order for all of its step."""
-        return files_of(step, cell, self.manifest.pyramid)
+        return [name for (name,) in self.names_of(step, [cell])]
+
+    def names_of(self, step: Step, cells: Sequence[Zyx]) -> list[list[str]]:
+        """The same for blocks of one super-cell: for each file, its names for all of them."""
+        return files_of(step, cells, self.manifest.pyramid)
 
     def write_record(
         self,

@@ -96,7 +96,7 @@ class OutputArray:
 
     def shard_name(self, cell: Zyx) -> str:
         """Name of the object that is the shard at `cell` of the array's grid."""
-        return shard_name(self.name, len(self.layout.shard) - 3, cell)
+        return shard_name(self.name, len(self.layout.shard) - 3) + "/".join(map(str, cell))
 
     def _read(self, name: str, box: tuple[slice, ...], out: Array, written: Written | None) -> None:
         if written == ABSENT:
@@ -113,9 +113,14 @@ class OutputArray:
             raise DamagedError(name, str(error)) from None
 
 
-def shard_name(array: str, lead: int, cell: Zyx) -> str:
-    """Name of a shard of an array with `lead` leading axes, whole in each shard."""
-    return "/".join([array, "c", *("0" * lead), *map(str, cell)])
+def shard_name(array: str, lead: int) -> str:
+    """What the name of a shard begins with, before its cell ``z/y/x``.
+
+    Args:
+        array: its name.
+        lead: number of leading axes, which are whole in each shard.
+    """
+    return f"{array}/c/{lead * '0/'}"
 
 
 def create_output(

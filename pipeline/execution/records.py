@@ -18,7 +18,7 @@ from cadseg.workers import records as loose
 from cadseg.workers.names import cell_of, pack_name, record_name, super_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cadseg.blocks import Zyx
     from cadseg.storage.columns import Table
@@ -72,7 +72,7 @@ def rows_in(store: Store, step: Step, above: Zyx, cells: Iterable[Zyx]) -> Table
     return packs.joined(packed, packs.rows_of(fresh, names))
 
 
-def pack(store: Store, step: Step, above: Zyx, rows: Table, cells: Iterable[Zyx]) -> list[Zyx]:
+def pack(store: Store, step: Step, above: Zyx, rows: Table, cells: Sequence[Zyx]) -> list[Zyx]:
     """Pack all records of a super-cell, if there are enough.
 
     Args:
@@ -85,9 +85,11 @@ def pack(store: Store, step: Step, above: Zyx, rows: Table, cells: Iterable[Zyx]
     Returns:
         The cells of records of their own that are packed now.
     """
+    if not cells or rows["z"].size < ENOUGH:
+        return []
     here = set(map(tuple, packs.cells_of(rows).tolist()))
     packed = [cell for cell in cells if cell in here]
-    if not packed or len(here) < ENOUGH:
+    if not packed:
         return []
     packs.write(store.files, step.name, above, store.identity(step.stage), rows)
     for cell in packed:

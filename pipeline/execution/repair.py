@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from cadseg.blocks import cell_name, zyx
+from cadseg.blocks import cell_name
 from cadseg.errors import StageError
 from cadseg.pipeline.execution.done import Done
 from cadseg.pipeline.execution.records import loose_cells, pack, rows_in, super_cells, withdraw
@@ -141,13 +141,14 @@ class _Sizes(dict[str, "Mapping[str, int]"]):
 
 def _misfits(store: Store, step: Step, rows: Table, sizes: _Sizes) -> Iterator[LostBlockError]:
     """Blocks of one step with files that are not there, or not as long as they must be."""
-    for cell, lengths in zip(cells_of(rows).tolist(), lengths_of(rows).tolist(), strict=True):
-        for name, length in zip(store.files_of(step, cell), lengths, strict=True):
+    cells = [(z, y, x) for z, y, x in cells_of(rows).tolist()]
+    lost = set()
+    for names, lengths in zip(store.names_of(step, cells), lengths_of(rows), strict=True):
+        for name, length, cell in zip(names, lengths.tolist(), cells, strict=True):
             folder, _, file = name.rpartition("/")
-            if length == NONE:
+            if sizes[folder].get(file, 0) == length or length == NONE or cell in lost:
                 continue
-            size = sizes[folder].get(file, 0)
-            if size != length:
-                reason = f"it is {size} bytes long instead of {length}" if size else "it is missing"
-                yield LostBlockError(step.name, zyx(cell), name, reason)
-                break
+            lost.add(cell)
+            size = sizes[folder].get(file)
+            reason = f"it is {size} bytes long instead of {length}" if size else "it is missing"
+            yield LostBlockError(step.name, cell, name, reason)
