@@ -19,10 +19,10 @@ from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.notes import notes
 from cadseg.pipeline.execution.outcome import StepOutcome, check
 from cadseg.pipeline.execution.records import tally
+from cadseg.pipeline.execution.waves import waves
 from cadseg.storage.files import open_files
 from cadseg.workers import manifest as manifests
 from cadseg.workers.manifest import Manifest
-from cadseg.pipeline.execution.waves import waves
 from cadseg.workers.names import record_name
 from cadseg.workers.records import encode
 from cadseg.workers.store import Store

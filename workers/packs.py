@@ -198,8 +198,8 @@ def files_in(rows: Table) -> Iterator[tuple[Zyx, list[Written]]]:
     """For each row, its cell and what the files that its block may write must be, in order."""
     sums = [column for name, column in rows.items() if name.startswith(CHECKSUM)]
     checksums = np.array(sums, np.int64).reshape(len(sums), rows["z"].size).T
-    columns = (cells_of(rows), lengths_of(rows), checksums)
-    for cell, lengths, some in zip(*(column.tolist() for column in columns), strict=True):
+    lists = (cells_of(rows).tolist(), lengths_of(rows).tolist(), checksums.tolist())
+    for cell, lengths, some in zip(*lists, strict=True):
         yield zyx(cell), [Written(*pair) for pair in zip(lengths, some, strict=True)]
 
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from cadseg.blocks import Block, Grid, Roi, Zyx, zyx
 from cadseg.errors import OutputError
-from cadseg.storage import group, inputs, outputs, tables, volume
-from cadseg.storage.checksums import ABSENT, DamagedError, Written
+from cadseg.storage import group, inputs, outputs, volume
+from cadseg.storage.checksums import DamagedError, Written
 from cadseg.storage.columns import ColumnFile, Table
 from cadseg.storage.files import Files, open_files
 from cadseg.storage.tables import TableFile
@@ -245,28 +245,6 @@ class Store:
             raise LostBlockError(step.name, cell, name, "its block is not done")
         assert name in record.files, f"{step.name} block {cell} writes no {name}"
         return record.files[name]
-
-    def check(self, step: Step, cell: Zyx, name: str, written: Written) -> None:
-        """Read all of a file of a block.
-
-        Raises:
-            LostBlockError: it is not what the block has written.
-        """
-        with self._blaming(step, lambda _: cell):
-            try:
-                length = self.files.size(name)
-            except FileNotFoundError:
-                length = 0
-            if length != written.length:
-                found = f"it is {length} bytes long instead of {written.length}"
-                raise DamagedError(name, found if length else "it is missing")
-            if name.endswith(".columns"):
-                read = functools.partial(self.files.read_ranges, name)
-                ColumnFile(name, read, written).check()
-            elif name.endswith(".parquet"):
-                tables.check(self.files, name, written)
-            elif written != ABSENT:
-                self.array(name.partition("/c/")[0]).check(name, written)
 
     def files_of(self, step: Step, cell: Zyx) -> list[str]:
         """All files that a block may write, as many and in the same order for all of its step."""

@@ -6,6 +6,7 @@ A reader checks only what it reads, so a file that nothing reads any more can be
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cadseg.pipeline.execution.records import loose_cells, rows_in, super_cells, tally
-from cadseg.storage.checksums import DamagedError
+from cadseg.storage import tables
+from cadseg.storage.checksums import ABSENT, DamagedError
+from cadseg.storage.columns import ColumnFile
 from cadseg.workers.packs import NONE, files_in
 from cadseg.workers.records import LostBlockError
 
@@ -117,8 +120,27 @@ def _groups(files: Iterator[File], size: int) -> Iterator[list[File]]:
 
 
 def _lost(store: Store, file: File) -> LostBlockError | None:
+    step, cell, name, written = file
     try:
-        store.check(*file)
-    except LostBlockError as error:
-        return error
+        _check(store, name, written)
+    except DamagedError as error:
+        return LostBlockError(step.name, cell, name, error.reason)
     return None
+
+
+def _check(store: Store, name: str, written: Written) -> None:
+    """Read all of a file; raises `DamagedError` where it is not what was written."""
+    try:
+        length = store.files.size(name)
+    except FileNotFoundError:
+        length = 0
+    if length != written.length:
+        found = f"it is {length} bytes long instead of {written.length}"
+        raise DamagedError(name, found if length else "it is missing")
+    if name.endswith(".columns"):
+        read = functools.partial(store.files.read_ranges, name)
+        ColumnFile(name, read, written).check()
+    elif name.endswith(".parquet"):
+        tables.check(store.files, name, written)
+    elif written != ABSENT:
+        store.array(name.partition("/c/")[0]).check(name, written)
