@@ -196,11 +196,10 @@ def lengths_of(rows: Table) -> list[Array]:
 
 def files_in(rows: Table) -> Iterator[tuple[Zyx, list[Written]]]:
     """For each row, its cell and what the files that its block may write must be, in order."""
-    sums = [column for name, column in rows.items() if name.startswith(CHECKSUM)]
-    checksums = np.array(sums, np.int64).reshape(len(sums), rows["z"].size).T
-    lists = (cells_of(rows).tolist(), lengths_of(rows).tolist(), checksums.tolist())
-    for cell, lengths, some in zip(*lists, strict=True):
-        yield zyx(cell), [Written(*pair) for pair in zip(lengths, some, strict=True)]
+    checksums = [column for name, column in rows.items() if name.startswith(CHECKSUM)]
+    columns = [(c.tolist(), s.tolist()) for c, s in zip(lengths_of(rows), checksums, strict=True)]
+    for row, cell in enumerate(cells_of(rows).tolist()):
+        yield zyx(cell), [Written(lengths[row], sums[row]) for lengths, sums in columns]
 
 
 def summed(rows: Table) -> tuple[Table, Table]:
