@@ -143,6 +143,8 @@ def _misfits(store: Store, step: Step, rows: Table, sizes: _Sizes) -> Iterator[L
     """Blocks of one step with files that are not there, or not as long as they must be."""
     cells = [(z, y, x) for z, y, x in cells_of(rows).tolist()]
     lost = set()
+    if not cells:
+        return
     for names, lengths in zip(store.names_of(step, cells), lengths_of(rows), strict=True):
         for name, length, cell in zip(names, lengths.tolist(), cells, strict=True):
             folder, _, file = name.rpartition("/")
