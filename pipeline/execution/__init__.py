@@ -9,6 +9,6 @@ The processes of a run, and what lives in each, from the user's down::
     worker      computes blocks              worker  attempt
 
 `launcher` is the seam between the server and its workers, and `local` what implements it on one
-machine, with `forkserver`. `records`, `reports` and `notes`, in the run's folder, are all that the processes
-tell each other about blocks; `status` reads them where nothing runs.
+machine, with `forkserver`. `records`, `reports` and `notes`, in the run's folder, are all that the
+processes tell each other about blocks; `status` reads them where nothing runs.
 """

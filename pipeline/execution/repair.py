@@ -132,8 +132,9 @@ class _Sizes(dict[str, "Mapping[str, int]"]):
 def _misfits(store: Store, step: Step, rows: Table, sizes: _Sizes) -> Iterator[LostBlockError]:
     """Blocks of one step with files that are not there, or not as long as they must be."""
     cells = [(z, y, x) for z, y, x in cells_of(rows).tolist()]
+    files = store.names_of(step, cells) if cells else []
     lost = set()
-    for names, lengths in zip(store.names_of(step, cells), lengths_of(rows), strict=True):
+    for names, lengths in zip(files, lengths_of(rows), strict=True):
         for name, length, cell in zip(names, lengths.tolist(), cells, strict=True):
             folder, _, file = name.rpartition("/")
             if sizes[folder].get(file, 0) == length or length == NONE or cell in lost:
