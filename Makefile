@@ -1,4 +1,5 @@
-# make demo: segment the volume that ships with the package.   make test: everything, slow tests too.
+# make demo: segment the volume that ships with the package.   make test: everything, slow tests too,
+# in two processes; a file's tests are all in one, and files in order: the longest, of the laws, first.
 # make benchmark: everyone side by side, half an hour; tests/benchmarks/versus.py says what it needs.
 PYTHON ?= python3
 BIN = .venv/bin
@@ -11,7 +12,7 @@ demo: .venv/.installed
 	$(BIN)/cadseg demo demo-output --workers 2
 
 test: .venv/.dev
-	$(BIN)/pytest -m "" --hypothesis-profile=thorough
+	$(BIN)/pytest -m "" --hypothesis-profile=thorough -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ Folder F of the repository is imported as cadseg.F; core/ is cadseg itself. Impo
       config           the keys of a config, and how one is read
       renaming         ids that become others
       kernels          how numba compiles what loops over voxels and edges
+      kernel_cache     where it keeps what it has compiled
       blocks           all arithmetic on boxes and on the grid
       arrays           names for the types of arrays
       errors           what a user can repair, each one sentence

@@ -17,6 +17,10 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Numbers = np.ndarray[Any, np.dtype[np.uint32]]
 """Places in a table: what stands for an id inside a block, or within a kernel."""
 
+Places = np.ndarray[Any, np.dtype[Any]]
+"""Numbers of rows, or of what has at most as many: uint32 while they fit, else int64, as decided by
+`cadseg.storage.scratch.place_type`."""
+
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
 """Voxels, fragments, clusters or segments of a whole volume; also exact sums, counts and scores."""
 

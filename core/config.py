@@ -12,9 +12,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cadseg import documents
 from cadseg.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -22,7 +22,16 @@ Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Nm = Annotated[float, Field(ge=1e-6, le=1e9)]
+"""A length in nm: from a femtometre to a metre."""
+
 Lengths = tuple[Positive, Positive, Positive]
+
+Override = str | tuple[str, object]
+"""``key=value``, the value in YAML; or a dotted key and its value."""
+
+SHOWN = 200
+"""Characters of a wrong value that a sentence shows."""
 
 TRAINING = "train-"
 """Prefix of the names of training configs."""
@@ -37,7 +46,7 @@ class Strict(BaseModel):
 class VolumeConfig(Strict):
     """What to read."""
 
-    voxel_size: tuple[float, float, float] | None
+    voxel_size: tuple[Nm, Nm, Nm] | None
     grey_range: tuple[int, int] | None
     roi: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None
     mask: str | None
@@ -71,7 +80,7 @@ class AgglomerateConfig(Strict):
     engine: Literal["exact", "waterz"]
     scoring: Literal["mean", "median"]
     min_affinity: Fraction
-    memory_gb: Annotated[float, Field(gt=0)]
+    memory_gb: Annotated[float, Field(gt=0, le=1_000_000)]
     percolation_share: Fraction
 
 
@@ -116,8 +125,8 @@ def builtin_names(*, training: bool = False) -> list[str]:
     return sorted(name for name in names if name.startswith(TRAINING) == training)
 
 
-def load(name_or_file: str, overrides: Sequence[str] = ()) -> Config:
-    """The config of that name, or in that file, with ``key=value`` overrides applied.
+def load(name_or_file: str, overrides: Sequence[Override] = ()) -> Config:
+    """The config of that name, or in that file, with overrides applied.
 
     Raises:
         ConfigError: no such config; not YAML; a key unknown, missing, or out of range.
@@ -126,7 +135,7 @@ def load(name_or_file: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def read(
-    name_or_file: str, overrides: Sequence[str] = (), *, training: bool = False
+    name_or_file: str, overrides: Sequence[Override] = (), *, training: bool = False
 ) -> dict[str, Any]:
     """The config of that name, or in that file, as plain data with overrides applied.
 
@@ -151,38 +160,47 @@ def _read(name_or_file: str, names: Sequence[str]) -> dict[str, Any]:
     if name_or_file in names:
         text = resources.files("cadseg.configs").joinpath(f"{name_or_file}.yaml").read_bytes()
     else:
-        path = Path(name_or_file)
-        if not path.is_file():
-            raise ConfigError(
-                f"config {name_or_file}: no such file; accepted are a YAML file "
-                f"or one of {', '.join(names)}"
-            )
-        text = path.read_bytes()
+        text = _content(Path(name_or_file), names)
     try:
-        tree = yaml.safe_load(text.decode())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
-        raise ConfigError(f"config {name_or_file}: not YAML ({problem})") from None
+        tree = documents.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"config {name_or_file}: not YAML ({error})") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"config {name_or_file}: holds no keys; see configs/ for a complete file")
     return tree
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
-    """Set one dotted key, which must exist, to a YAML value."""
-    key, equals, value = override.partition("=")
-    if not equals:
-        raise ConfigError(f"--set {override}: no '='; accepted is key=value, as in a.b=3")
+def _content(path: Path, names: Sequence[str]) -> bytes:
+    try:
+        if path.is_file():
+            return path.read_bytes()
+        found = "no such file"
+    except (OSError, ValueError) as error:  # no name that a file can have
+        found = f"cannot be read ({error})"
+    accepted = f"accepted are a YAML file or one of {', '.join(names)}"
+    raise ConfigError(f"config {path}: {found}; {accepted}")
+
+
+def _apply(tree: dict[str, Any], override: Override) -> None:
+    """Set one dotted key, which must exist."""
+    key, value = _parsed(override) if isinstance(override, str) else override
     *parents, last = key.split(".")
     node: Any = tree
     for parent in parents:
         node = node.get(parent) if isinstance(node, dict) else None
     if not isinstance(node, dict) or last not in node:
-        raise ConfigError(f"--set {override}: there is no key {key}; {_accepted(tree, key)}")
+        raise ConfigError(f"there is no key {key}; {_accepted(tree, key)}")
+    node[last] = value
+
+
+def _parsed(override: str) -> tuple[str, object]:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override}: no '='; accepted is key=value, as in a.b=3")
     try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: {value} is not a YAML value") from None
+        return key, documents.parse(value)
+    except ValueError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML ({error})") from None
 
 
 def _accepted(tree: Mapping[str, Any], key: str) -> str:
@@ -212,4 +230,12 @@ def sentence(error: ValidationError) -> str:
         problem = str(first["ctx"]["error"])
         return f"{key}: {problem}" if key else problem
     accepted = first["msg"].removeprefix("Input should be ")
-    return f"{key or 'it'} is {first['input']!r}; accepted is {accepted}"
+    return f"{key or 'it'} is {_shown(first['input'])}; accepted is {accepted}"
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "too large a number"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

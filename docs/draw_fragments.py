@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from cadseg import config as configs
 from cadseg.evaluation import in_memory
-from cadseg.graph.edges import faces_of
+from cadseg.graph.faces import faces_of
 
 ROOT = Path(__file__).resolve().parents[1]
 Array = np.ndarray[Any, Any]

@@ -12,7 +12,7 @@ PASSES = (  # name, direction, tables that go, tables or arrays that stay
     ("resolve_down", "down", "roots", ("names", "", "")),
     ("agglomerate", "up", "rows, bins,\nfrozen", ("merges", "merges", "merges")),
     ("cut", "down", "cut", ("names", "", "")),
-    ("measure", "up", "parts", ("segments", "segments", "segments")),
+    ("measure", "up", "parts", ("", "segments", "segments")),
 )
 
 

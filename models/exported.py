@@ -13,11 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
-import yaml
 from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from cadseg import config as configs
+from cadseg import documents
 from cadseg.config import Positive, Strict
 from cadseg.errors import WeightsError
 from cadseg.models import pt2
@@ -175,16 +175,16 @@ def load(path: Path) -> Exported:
     """
     _, beside = files(path)
     try:
-        tree = yaml.safe_load(beside.read_text("utf-8"))
+        tree = documents.parse(beside.read_bytes())
         config = Description.model_validate(configs.tuples(tree))
     except OSError as error:
         raise WeightsError(
             f"{path} needs a description in {beside}, which cannot be read: {error.strerror}"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise WeightsError(f"{beside} is not YAML ({' '.join(str(error).split())})") from None
-    except ValidationError as error:
+    except ValidationError as error:  # which is a ValueError
         raise WeightsError(f"{beside}: {configs.sentence(error)}") from None
+    except ValueError as error:
+        raise WeightsError(f"{beside} is not YAML ({error})") from None
     program, lengths = pt2.load(path)
     try:
         return Exported(config, program, lengths).eval()

@@ -19,7 +19,7 @@ from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cadseg.arrays import Bytes, Integers
     from cadseg.config import PredictConfig
@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]
 
+Slices = tuple[slice, ...]
+
 AXES = "zyx"
+
+
+def _all(result: Bytes, boxes: Sequence[Slices]) -> Iterable[int]:
+    return range(len(boxes))
 
 
 @dataclass(frozen=True)
@@ -71,34 +77,39 @@ class Tiling:
             yield Tile(core, window, (z + self._context[0], y, x))
 
     def predicted(
-        self, roi: Roi, read: Callable[[Roi], Bytes], predict: Callable[[Bytes], Bytes]
+        self,
+        roi: Roi,
+        read: Callable[[Roi], Bytes],
+        predict: Callable[[Bytes], Bytes],
+        missing: Callable[[Bytes, Sequence[Slices]], Iterable[int]] = _all,
     ) -> tuple[Bytes, int]:
-        """Affinities [3, z, y, x] of the box `roi`, and how many tiles it took.
+        """Affinities [3, z, y, x] of the box `roi`, and of how many tiles it is made.
 
         Args:
             roi: of the volume.
             read: grey values of a box of the volume.
             predict: affinities [3, z, y, x] of a window.
+            missing: given the result and the boxes of its tiles, which of them to predict, one
+                after the other; it may put the others in their place.
         """
-        out, count = np.empty((3, *roi.shape), np.uint8), 0
-        for tile in self.tiles(roi):
+        out, tiles = np.empty((3, *roi.shape), np.uint8), list(self.tiles(roi))
+        boxes = [(slice(None), *tile.core.clipped(roi).slices(roi.begin)) for tile in tiles]
+        for number in missing(out, boxes):
+            tile = tiles[number]
             found = predict(seen(tile.window, self.shape, read))
-            here = tile.core.clipped(roi)
-            source = (slice(None), *here.slices(tile.origin))
-            out[(slice(None), *here.slices(roi.begin))] = found[source]
-            count += 1
-        return out, count
+            out[boxes[number]] = found[(slice(None), *tile.core.clipped(roi).slices(tile.origin))]
+        return out, len(tiles)
 
     def lengths(self, axis: int) -> set[int]:
         """Lengths of windows along one axis."""
         return {end - begin for _, (begin, end) in self._spans(axis, 0, self.shape[axis])}
 
     def voxels_read(self, roi: Roi) -> int:
-        """Voxels of the volume that all windows together hold, for the tiles that meet `roi`."""
+        """Voxels of the volume that are read for the tiles that meet `roi`, all together."""
         sums = []
         for axis, n in enumerate(self.shape):
             windows = (span for _, span in self._spans(axis, roi.begin[axis], roi.end[axis]))
-            sums.append(sum(min(end, n) - max(begin, 0) for begin, end in windows))
+            sums.append(sum(int(np.ptp(_reflected(*window, n))) + 1 for window in windows))
         return math.prod(sums)
 
     def memory(self) -> int:

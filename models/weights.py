@@ -134,12 +134,16 @@ def find(name_or_path: str) -> Path:
     """
     folder = Path(str(resources.files("cadseg.models")))
     named = folder / f"{name_or_path}{SUFFIX}"
-    for path in (named, Path(name_or_path)):
-        if path.is_file():
-            return path
+    found = "no such file"
+    try:
+        for path in (named, Path(name_or_path)):
+            if path.is_file():
+                return path
+    except (OSError, ValueError) as error:  # no name that a file can have
+        found = f"cannot be read ({error})"
     names = sorted(path.stem for path in folder.glob(f"*{SUFFIX}"))
     raise WeightsError(
-        f"weights {name_or_path}: no such file; accepted are a {SUFFIX} or {exported.SUFFIX} file "
+        f"weights {name_or_path}: {found}; accepted are a {SUFFIX} or {exported.SUFFIX} file "
         f"or one of {', '.join(names)}"
     )
 
@@ -178,9 +182,11 @@ def _empty(path: Path) -> Network:
             return network(config.model_validate(configs.tuples(head.config)))
     except ValidationError as error:
         raise WeightsError(f"{path}: in its header's config {configs.sentence(error)}") from None
-    except RuntimeError as error:  # lengths beyond what torch can count
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{path}: its header asks for an impossible network: {reason}") from None
+    except (RuntimeError, TypeError, OverflowError):  # lengths beyond what torch can count
+        raise WeightsError(
+            f"{path}: its header asks for an impossible network, {head.config}; accepted are files "
+            "that cadseg wrote"
+        ) from None
 
 
 def filled(network: N, tensors: Mapping[str, Tensor], path: Path) -> N:
@@ -196,6 +202,10 @@ def filled(network: N, tensors: Mapping[str, Tensor], path: Path) -> N:
             raise WeightsError(
                 f"{path}: tensor {name} has {theirs}, this network has {ours}; accepted: weights "
                 f"of a network with {network.config}"
+            )
+        if not tensors[name].isfinite().all():
+            raise WeightsError(
+                f"{path}: tensor {name} holds values that are not finite; accepted are numbers"
             )
     network.to_empty(device="cpu")
     counters = {name: torch.zeros_like(t) for name, t in network.state_dict().items()}

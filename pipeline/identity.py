@@ -62,6 +62,24 @@ def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def with_contents(
+    stages: Mapping[str, Origin], found: Mapping[str, dict[str, str]], was: Manifest | None
+) -> dict[str, Origin]:
+    """Stages with the hashes of all voxels that they read: found now, or known from before.
+
+    Args:
+        stages: by name.
+        found: by stage and name of the volume.
+        was: the manifest of an earlier run in the same place.
+    """
+    made = {}
+    for name, stage in stages.items():
+        old = was.stages.get(name) if was else None
+        known = old.contents if old and old.identity == stage.identity else {}
+        made[name] = stage.model_copy(update={"contents": known | found.get(name, {})})
+    return made
+
+
 def redone(store: Store, *, restart: bool) -> tuple[Stage, ...]:
     """Stages of an earlier run where `store` will be that have to be redone: only if told so.
 
@@ -76,12 +94,12 @@ def redone(store: Store, *, restart: bool) -> tuple[Stage, ...]:
     if was.source != store.manifest.source:
         raise IdentityError(f"output {out}: holds a run from {was.source}; choose another --out")
     for place, stage in enumerate(stages):
-        old = was.stages.get(stage.name)
-        if old is None or old.identity == store.identity(stage.name):
+        old, now = was.stages.get(stage.name), store.origin(stage.name)
+        if old is None or (old.identity == now.identity and not _other_voxels(old, now)):
             continue
         below = tuple(s for s in stages[place:] if any(_steps_done(s, store, was)))
         if below and not restart:
-            keys = changes(old.inputs, store.manifest.stages[stage.name].inputs)
+            keys = changes(old.inputs, now.inputs) + _other_voxels(old, now)
             raise IdentityError(
                 f"output {out}: its stage {stage.name} was computed with other inputs: "
                 f"{'; '.join(keys)}; go back to those, choose another --out, or add --restart to "
@@ -89,6 +107,13 @@ def redone(store: Store, *, restart: bool) -> tuple[Stage, ...]:
             )
         return stages[place:]
     return ()
+
+
+def _other_voxels(old: Origin, now: Origin) -> list[str]:
+    """What differs in the hashes of all voxels, where both are known."""
+    both = old.contents.keys() & now.contents.keys()
+    was, found = ({f"{key}.content": one.contents[key] for key in both} for one in (old, now))
+    return changes(was, found)
 
 
 def _steps_done(stage: Stage, store: Store, was: Manifest) -> list[str]:

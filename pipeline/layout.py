@@ -13,6 +13,7 @@ from cadseg.pipeline.execution.notes import ATTEMPTS
 from cadseg.pipeline.execution.reports import REPORTS
 from cadseg.storage import group, outputs
 from cadseg.workers.arrays import ARRAYS
+from cadseg.workers.checkpoint import FOLDER as CHECKPOINTS
 from cadseg.workers.names import FOR_USERS, table_folder
 from cadseg.workers.stages import Stage, stages_of
 
@@ -56,7 +57,7 @@ def leavings(prepared: PreparedRun, stage: Stage) -> list[str]:
     names += [table_folder(table) for table in tables if table in FOR_USERS]
     found = [name for name in dict.fromkeys(names) if files.list(name)]
     kinds = tuple(kind.name for kind in stage.kinds)
-    for folder in ("records", "tables", "tracking", ATTEMPTS, REPORTS):
+    for folder in ("records", "tables", CHECKPOINTS, ATTEMPTS, REPORTS):
         found += [f"{folder}/{step}" for step in files.list(folder) if step.startswith(kinds)]
     return found
 

@@ -60,6 +60,7 @@ class StepPlan:
         compressed: the same after compression, estimated.
         files: that all of them leave: shards, tables and records.
         memory: bytes that a worker has at most.
+        budgeted: whether what does not fit into ``agglomerate.memory_gb`` lies in files.
     """
 
     name: str
@@ -70,6 +71,7 @@ class StepPlan:
     compressed: float
     files: int
     memory: int
+    budgeted: bool
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,24 @@ class Plan:
         """Peak memory of a worker, in bytes."""
         return max(step.memory for step in self.steps)
 
+    def memory_of(self, workers: int) -> int:
+        """Bytes of so many workers at once: those of the blocks, of any steps, that take most."""
+        total, left = 0, workers
+        for step in sorted(self.steps, key=lambda step: step.memory, reverse=True):
+            total += step.memory * min(left, step.blocks)
+            left -= min(left, step.blocks)
+        return total
+
     @property
     def advice(self) -> tuple[str, ...]:
         """A sentence for each thing that does not fit."""
         lines = []
-        fitting = self.ram // self.memory
-        if fitting == 0:
-            lines.append("one worker needs more memory than there is: make block_shape smaller")
-        elif self.workers > fitting:
+        if self.memory > self.ram:
+            most = max(self.steps, key=lambda step: step.memory)
+            key = "agglomerate.memory_gb" if most.budgeted else "block_shape"
+            lines.append(f"{most.name} needs more memory than there is: make {key} smaller")
+        elif self.memory_of(self.workers) > self.ram:
+            fitting = next(n for n in range(self.workers, 0, -1) if self.memory_of(n) <= self.ram)
             lines.append(f"so many workers need more memory than there is: use --workers {fitting}")
         if self.disk > self.disk_free:
             lines.append("the disk is too small: choose another with --out")
@@ -171,4 +183,5 @@ def _step_plan(store: Store, step: Step) -> StepPlan:
         compressed=sum(cost.written / array.voxel * array.compressed for array in arrays),
         files=cost.shards + work.blocks * _tables(step) + _records(store.grid, step.level),
         memory=IDLE + cost.memory,
+        budgeted=step.level > 0 and step.kind.name != "pyramid",
     )

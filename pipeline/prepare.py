@@ -17,9 +17,12 @@ from cadseg import config as configs
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.config import Config
 from cadseg.errors import ConfigError, OutputError, VolumeError
-from cadseg.pipeline.identity import identities, redone
+from cadseg.pipeline.identity import identities, redone, with_contents
+from cadseg.pipeline.verify_input import contents
 from cadseg.storage import group, inputs, volume
 from cadseg.storage.files import open_files, resolved
+from cadseg.storage.fingerprint import fingerprint
+from cadseg.workers import manifest as manifests
 from cadseg.workers.manifest import Manifest, NetworkOrigin, Source
 from cadseg.workers.stages import Stage, stages_of
 from cadseg.workers.store import Store
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cadseg.arrays import Array
+    from cadseg.config import Override
     from cadseg.pipeline.identity import Json
+    from cadseg.storage.files import Files
     from cadseg.storage.volume import Volume
 
 ANISOTROPIC = 2.0
@@ -41,16 +46,19 @@ class Request(TypedDict, total=False):
     Attributes:
         out: where the run lies; None for a sibling of the volume.
         config: itself, its name or file; None for the one that fits the voxels' shape.
-        overrides: ``key=value`` changes to it.
+        overrides: changes to it, each ``key=value`` or a key and its value.
         until: the last stage to run; None for all.
         restart: redo stages whose inputs changed, and all below them.
+        verify_input: read the volume and the mask whole, and compare them with what an earlier run
+            in the same place that did so has read.
     """
 
     out: str | Path | None
     config: str | Config | None
-    overrides: Sequence[str]
+    overrides: Sequence[Override]
     until: str | None
     restart: bool
+    verify_input: bool
 
 
 @dataclass(frozen=True)
@@ -90,17 +98,17 @@ def prepare(url: str, *, source: Source = "raw", **request: Unpack[Request]) -> 
     array = volume.open_volume(url)
     chosen = _config(array, request.get("config"), request.get("overrides", ()))
     manifest = _manifest(array, url, source, chosen)
-    files = open_files(request.get("out") or default_out(url))
-    files.room()
-    group.check_free(files)
-    store = Store(files, manifest)
+    out = request.get("out")
+    store = Store(_free(default_out(url) if out is None else out), manifest)
     until = request.get("until")
     if until is not None and until not in (stage.name for stage in stages_of(store)):
         names = ", ".join(stage.name for stage in stages_of(store))
         raise ConfigError(f"--until {until}: there is no such stage; accepted are {names}")
     tree = chosen.model_dump(mode="json")
     stages = identities(stages_of(store), tree, _extra(array, store))
-    store = Store(files, manifest.model_copy(update={"stages": stages}))
+    voxels = _contents(array, store) if request.get("verify_input") else {}
+    stages = with_contents(stages, voxels, manifests.read(store.files))
+    store = Store(store.files, manifest.model_copy(update={"stages": stages}))
     return PreparedRun(store, redone(store, restart=request.get("restart", False)), until)
 
 
@@ -135,7 +143,18 @@ def default_out(url: str) -> str:
     return name if "://" in url else str(top.with_name(name))
 
 
-def _config(array: Volume, asked: str | Config | None, overrides: Sequence[str]) -> Config:
+def _free(out: str | Path) -> Files:
+    """The place `out`, which a run may have as its own."""
+    files = open_files(out)
+    try:
+        files.room()
+        group.check_free(files)
+    except (OSError, ValueError) as error:  # as of a name that no file can have
+        raise OutputError(f"output {out}: cannot be used ({error}); choose another --out") from None
+    return files
+
+
+def _config(array: Volume, asked: str | Config | None, overrides: Sequence[Override]) -> Config:
     """The config asked for, with the voxel size that holds."""
     chosen = asked if isinstance(asked, Config) else configs.load(asked or "ssem", overrides)
     size = chosen.volume.voxel_size or array.voxel_size_nm
@@ -144,16 +163,21 @@ def _config(array: Volume, asked: str | Config | None, overrides: Sequence[str])
             f"volume {array.url}: its metadata names no voxel size; give it in nm with "
             "--voxel-size z,y,x, or as the attribute voxel_size"
         )
-    if min(size) <= 0:
-        raise ConfigError(f"voxel size {size}; accepted are three lengths in nm above 0")
     if asked is None and size[0] <= ANISOTROPIC * max(size[1:]):
         chosen = configs.load("fibsem", overrides)
     tree = chosen.model_dump()
     tree["volume"]["voxel_size"] = tuple(float(n) for n in size)
     if chosen.volume.mask is not None:
-        tree["volume"]["mask"] = resolved(chosen.volume.mask)  # workers may start elsewhere
-    chosen = configs.from_tree(tree, "of the run")
-    return chosen
+        tree["volume"]["mask"] = _place("mask", chosen.volume.mask)
+    return configs.from_tree(tree, "of the run")
+
+
+def _place(what: str, url: str) -> str:
+    """Where a volume lies, for workers that may start elsewhere, as text."""
+    try:
+        return resolved(url).encode().decode()
+    except (OSError, ValueError) as error:  # no name that a folder can have, or not UTF-8
+        raise VolumeError(f"{what} {url}: cannot be opened ({error})") from None
 
 
 def _manifest(array: Volume, url: str, source: Source, config: Config) -> Manifest:
@@ -172,7 +196,7 @@ def _manifest(array: Volume, url: str, source: Source, config: Config) -> Manife
         schema=1,
         cadseg=__version__,
         source=source,
-        volume=resolved(url),
+        volume=_place("volume", url),
         shape=array.extent,
         roi=(z, y, x),
         voxel_size_nm=size,
@@ -228,12 +252,22 @@ def _extra(array: Volume, store: Store) -> Mapping[str, Json]:
     """Inputs of single stages beyond the config."""
     extra: dict[str, Json] = {"fragments": {}, "segment": _geometry(store.manifest)}
     first = stages_of(store)[0].name
-    extra[first] = extra.get(first, {}) | {"volume": array.fingerprint()}
+    extra[first] = extra.get(first, {}) | {"volume": fingerprint(array)}
     if store.manifest.network is not None:
         extra[first] |= store.manifest.network.model_dump(exclude={"weights"})
     if store.mask is not None:
-        extra["fragments"]["mask"] = store.mask.fingerprint()
+        extra["fragments"]["mask"] = fingerprint(store.mask)
     return extra
+
+
+def _contents(array: Volume, store: Store) -> Mapping[str, dict[str, str]]:
+    """Hashes of all voxels that stages read from outside the run, by stage."""
+    first, masked = stages_of(store)[0].name, {}
+    if store.mask is not None:
+        masked = contents({"mask": store.mask})
+    found = {"fragments": masked}
+    found[first] = found.get(first, {}) | contents({"volume": array})
+    return found
 
 
 def _geometry(manifest: Manifest) -> Json:

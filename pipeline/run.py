@@ -9,24 +9,32 @@ a failed or stopped run raises, and says so, only after it has kept all it had.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
 from cadseg.errors import OutputError, StageError
+from cadseg.pipeline.execution import verify as verification
 from cadseg.pipeline.execution.driver import Execution as Execution
 from cadseg.pipeline.execution.driver import run_steps
 from cadseg.pipeline.execution.lock import lock
-from cadseg.pipeline.execution.outcome import check, warnings
+from cadseg.pipeline.execution.outcome import check as check_outcomes
+from cadseg.pipeline.execution.outcome import warnings
 from cadseg.pipeline.execution.records import largest, tally
+from cadseg.pipeline.execution.repair import Repair
 from cadseg.pipeline.layout import clear, create_arrays, make_group
 from cadseg.pipeline.prepare import PreparedRun, Request, prepare, recut
 from cadseg.storage import group
 from cadseg.workers import manifest as manifests
+from cadseg.workers.checkpoint import FOLDER as CHECKPOINTS
 from cadseg.workers.stages import steps_of
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cadseg.pipeline.execution.verify import Verified
+    from cadseg.workers.records import LostBlockError
 
 
 @dataclass(frozen=True)
@@ -49,24 +57,29 @@ def execute(prepared: PreparedRun, execution: Execution | None = None) -> Report
 
     Raises:
         OutputError: the folder cannot be made, or another run works in it.
-        StageError: the folder can no longer be written.
+        StageError: the folder can no longer be written, or does not answer.
         StageError: blocks failed; everything finished is kept.
         Interrupted: Ctrl-C or SIGTERM; everything finished is kept.
     """
     files = prepared.store.files
     make_group(files)
     try:
-        with lock(files):
+        with lock(files) as check:
             clear(prepared)
             manifests.write(files, prepared.store.manifest)
             create_arrays(prepared.store)
             steps = steps_of(prepared.store, prepared.until)
             outcomes = run_steps(
-                prepared.out, steps, execution or Execution(), looks=prepared.looks
+                prepared.out, steps, execution or Execution(), looks=prepared.looks, check=check
             )
+            if all(outcome.done == outcome.total for outcome in outcomes.values()):
+                files.remove(CHECKPOINTS)
     except OSError as error:
-        raise StageError(f"output {prepared.out}: {error}; what is finished is kept") from error
-    check(outcomes, files.url)
+        raise StageError(
+            f"output {prepared.out}: {error.strerror or error}; what is finished is kept, and the "
+            "same command goes on from there when this is mended"
+        ) from error
+    check_outcomes(outcomes, files.url)
     return _report(prepared, warnings(outcomes, files.url))
 
 
@@ -91,7 +104,32 @@ def relabel(
 
     Needs the run at `out` alone: neither the volume, nor the weights, nor the kind of device.
     """
-    return execute(recut(with_tree(out), threshold, min_voxels), execution)
+    prepared = recut(with_tree(out), threshold, min_voxels)
+    prepared.store.files.room()
+    return execute(prepared, execution)
+
+
+def verify(
+    out: str | Path, *, repair: bool = False, workers: int = 1
+) -> tuple[Verified, list[LostBlockError]]:
+    """Read all files of the run at `out` that its records list; what is damaged.
+
+    Args:
+        out: where the run lies.
+        repair: have the blocks of damaged files count as not done; the run is locked meanwhile.
+        workers: files that are read at the same time.
+    """
+    store = Store.open(out)
+    for array in store.producers:
+        if isinstance(array, str):
+            store.array(array)  # without its metadata nothing can be read
+    with lock(store.files) if repair else contextlib.nullcontext():
+        verified, lost = verification.verify(store, steps_of(store), workers)
+        if repair:
+            Repair(store).withdraw(lost)
+        with contextlib.suppress(OSError):  # a run that can only be read can be verified
+            verification.write(store.files, verified)
+    return verified, lost
 
 
 def with_tree(out: str | Path) -> Store:

@@ -91,6 +91,14 @@ def pt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy.export(path, toy.Volume(), (1, 1, 4, 8, 8), toy.FREE, toy.VOLUME)
 
 
+@pytest.fixture(scope="session")
+def student(tmp_path_factory: pytest.TempPathFactory, fib25_raw: Array) -> Path:
+    """A small student whose answers use the whole range."""
+    import real_run as real
+
+    return real.student(tmp_path_factory.mktemp("student") / "w.safetensors", fib25_raw)
+
+
 def _read(path: Path, name: str) -> Array:
     with h5py.File(path, "r") as file:
         data: Array = file[name][:]

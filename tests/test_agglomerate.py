@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from cadseg.agglomeration.agglomerate import Merges, agglomerate
 from cadseg.agglomeration.scoring import METHODS, Scoring
-from cadseg.graph.cluster_graph import Graph, joined
+from cadseg.graph.cluster_graph import Graph, joined, joined_columns
 from cadseg.graph.edges import Edges
+from cadseg.storage.scratch import Scratch
 
 Array = np.ndarray[Any, Any]
 Contacts = dict[tuple[int, int], tuple[int, int, int]]
@@ -185,6 +186,27 @@ def test_hubs_with_hundreds_of_neighbours_merge_exactly(scoring: str, hubs: int)
         assert sorted(below + above) == sorted(expected)
 
 
+@pytest.mark.parametrize("scoring", METHODS)
+@FEW
+@given(found=graphs(), floor=st.sampled_from([0.0, 0.2, 0.5]), data=st.data())
+def test_best_first_finds_the_tree_by_itself(
+    scoring: str, found: Contacts, floor: float, data: st.DataObject
+) -> None:
+    """Were every cluster a hub, so that no chain is followed, the tree would be the same."""
+    names = sorted({name for pair in found for name in pair})
+    frozen = data.draw(st.lists(st.sampled_from(names), unique=True)) if names else []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cadseg.agglomeration.agglomerate.merge_chains", lambda *_: (0, True))
+        below, left = merged(
+            graph(found, scoring), scoring, np.array(sorted(frozen), np.uint64), floor
+        )
+        above, rest = merged(left, scoring, floor=floor)
+    assert sorted(below + above) == sorted(
+        oracle.greedy(found, scoring, Fraction(str(floor)) * 255)
+    )
+    assert rest.u.size == 0
+
+
 def test_keys_of_one_hash_are_ordered_by_their_ends() -> None:
     """Rows whose keys have the same hash, or half of it, are taken in one order all the same."""
     ends = np.arange(1, 7, dtype=np.uint64)
@@ -198,3 +220,42 @@ def test_keys_of_one_hash_are_ordered_by_their_ends() -> None:
     )
     tree, _ = merged(rows, "mean")
     assert [key_u[parent - 1] for _, parent, *_ in tree] == [1, 2, 3, 4, 5, 6]
+
+
+@FEW
+@given(found=graphs(), floor=st.sampled_from([0.0, 0.2]))
+def test_the_unit_of_area_does_not_matter(found: Contacts, floor: float) -> None:
+    """Contacts 2**40 times as large, beyond any volume, merge as the small ones do."""
+    large = {pair: (s << 40, c << 40, most) for pair, (s, c, most) in found.items()}
+    expected = [
+        (*names, s << 40, c << 40)
+        for *names, s, c in merged(graph(found, "mean"), "mean", floor=floor)[0]
+    ]
+    assert merged(graph(large, "mean"), "mean", floor=floor)[0] == expected
+
+
+@pytest.mark.parametrize("scoring", METHODS)
+def test_more_rows_than_32_bits_count_merge_alike(scoring: str) -> None:
+    """With 64 bits for the place of a row, every table is the same, in one round and in two."""
+    rng = np.random.default_rng(2)
+    found: Contacts = {}
+    for i in range(1, 800):
+        for j in {1, 2, i + 1, i + 2, i + 3 + int(rng.integers(0, 30))} - {i}:
+            affinity = int(rng.integers(0, 8)) * 30
+            found[min(i, j), max(i, j)] = (affinity * 3 - affinity // 2, 3, affinity)
+    rule, frozen = Scoring.of(scoring, "uint8"), np.arange(3, 800, 40, dtype=np.uint64)
+    tables = []
+    for place in (np.uint32, np.int64):
+        scratch = Scratch(place=place)
+        rows = joined_columns([lambda name: [getattr(graph(found, scoring), name)]], scratch)
+        below, left = agglomerate(
+            rows, frozen, scoring=rule, floor=rule.at_least(0.2), scratch=scratch
+        )
+        above, _ = agglomerate(left, NONE, scoring=rule, floor=rule.at_least(0.2), scratch=scratch)
+        assert min(below.fragment.size, left.u.size, above.fragment.size) > 0
+        tables.append(
+            {**vars(left), **vars(below), **{f"above {k}": v for k, v in vars(above).items()}}
+        )
+    for name, column in tables[0].items():
+        assert column.dtype == tables[1][name].dtype
+        np.testing.assert_array_equal(column, tables[1][name], err_msg=name)

@@ -54,6 +54,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mine").mkdir()
     (folder / "mine" / "notes.txt").write_text("mine")
     (folder / "broken.yaml").write_text("volume: [")
+    (folder / "latin.yaml").write_bytes("volume: ä".encode("latin-1"))
     torch.manual_seed(0)
     weights.save(folder / "tiny.safetensors", Student(StudentConfig(filters=1, embedding=2)))
     head = weights.header(folder / "tiny.safetensors").model_dump_json()
@@ -115,7 +116,10 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "no voxel size": (("predict", "unsized.zarr"), ("no voxel size", "--voxel-size z,y,x")),
     "voxel size of words": ((*PREDICT, "--voxel-size=a,b"), ("--voxel-size", "a,b", "z,y,x")),
-    "voxel size of 0": ((*PREDICT, "--voxel-size=0,1,1"), ("(0.0, 1.0, 1.0)", "above 0")),
+    "voxel size of 0": (
+        (*PREDICT, "--voxel-size=0,1,1"),
+        ("volume.voxel_size.0 is 0.0", "0.000001"),
+    ),
     "roi outside": ((*SEGMENT, "--roi=0:7,0:9,0:9"), ("0:7,0:9,0:9", "0:6,0:42,0:48")),
     "roi negative": ((*SEGMENT, "--roi=-1:3,0:9,0:9"), ("-1:3,0:9,0:9", "0:6,0:42,0:48")),
     "roi empty": ((*SEGMENT, "--roi=3:3,0:9,0:9"), ("3:3,0:9,0:9", "no voxel")),
@@ -162,6 +166,9 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "mask of another shape": ((*PREDICT, "--mask=mask.zarr"), ("(2, 20, 24)", "(3, 20, 24)")),
     "no mask": ((*PREDICT, "--mask=none.zarr"), ("none.zarr", "there is no volume")),
+    "mask named null": ((*PREDICT, "--mask=null"), ("null", "there is no volume")),
+    "mask with a #": ((*PREDICT, "--mask=cells #2.zarr"), ("cells #2.zarr", "there is no volume")),
+    "weights of 5000 characters": ((*PREDICT, f"--weights={'a' * 5000}"), ("cannot be read",)),
     "no weights": ((*PREDICT, "--weights=none"), ("weights none", "no such file")),
     "weights are none": ((*PREDICT, "--weights=file"), ("file", "safetensors")),
     "weights differ": (
@@ -175,6 +182,14 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "out of range": ((*SEGMENT, "--threshold=1.5"), ("segment.threshold is 1.5", "equal to 1")),
     "wrong type": ((*SEGMENT, "--set=block_shape=big"), ("block_shape is 'big'", "tuple")),
     "wrong word": ((*SEGMENT, "--set=agglomerate.scoring=max"), ("'max'", "'mean' or 'median'")),
+    "far below the floor": ((*SEGMENT, "--threshold=0.00005"), ("segment.threshold is 5e-05",)),
+    "memory without end": ((*SEGMENT, "--set=agglomerate.memory_gb=.inf"), ("memory_gb is inf",)),
+    "a list in itself": ((*SEGMENT, "--set=fragments=&a [*a]"), ("not YAML", "holds itself")),
+    "steps without end": (
+        ("relabel", "mine", "--sweep=1:1:inf", "--ground-truth=raw.zarr"),
+        ("1:1:inf is no range",),
+    ),
+    "config is not text": ((*SEGMENT, "--config=latin.yaml"), ("latin.yaml", "not YAML")),
     "below the floor": ((*SEGMENT, "--threshold=0.05"), ("0.05", "agglomerate.min_affinity, 0.1")),
     "no config": ((*SEGMENT, "--config=none"), ("config none", "fibsem, ssem")),
     "broken config": ((*SEGMENT, "--config=broken.yaml"), ("broken.yaml", "not YAML")),

@@ -139,7 +139,8 @@ def test_following_all_entries_gives_the_whole_climb(
     parts = climbs(field, grid, dimensions)
     entries = np.concatenate([part.entries for _, part in parts])
     labels = np.concatenate([part.entry_labels for _, part in parts])
-    ends = Renaming.by_id(entries, labels).followed()
+    ends = Renaming.by_id(entries, labels)
+    ends.follow()
     expected = ids_of(field, dimensions=dimensions)
     for write, part in parts:
         np.testing.assert_array_equal(ends.of(named(part)), expected[write.slices()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from cadseg.agglomeration.scoring import METHODS
 from cadseg.graph.cluster_graph import Graph, joined, joined_columns
 from cadseg.graph.edges import Edges
-from cadseg.storage import tables
+from cadseg.storage.columns import ColumnFile, ColumnWriter
 from cadseg.storage.local_files import LocalFiles
 from cadseg.storage.scratch import Scratch
 
@@ -105,11 +106,14 @@ def test_rows_of_merged_clusters_pass_through_a_join() -> None:
 def test_a_graph_is_stored_and_read_back(tmp_path: Any) -> None:
     """Rows to tables, to files, and back is the identity, types included."""
     files = LocalFiles(tmp_path)
-    rows, bins = histograms().tables()
-    for name, table in (("rows", rows), ("bins", bins)):
-        tables.write(files, name, table)
-    stored = tables.read(files, "rows") | tables.read(files, "bins")
-    again = joined_columns([stored.__getitem__], Scratch())
+    with files.batch() as batch, batch.writing("graph") as sink:
+        writer = ColumnWriter(sink)
+        for name, table in zip(("rows", "bins"), histograms().tables(), strict=True):
+            writer.append(name, table)
+        writer.close()
+    file = ColumnFile("graph", functools.partial(files.read_ranges, "graph"))
+    stored = file.read("rows") | file.read("bins")
+    again = joined_columns([lambda name: [stored[name]]], Scratch())
     assert same(again, histograms())
     assert [getattr(again, c).dtype for c in COLUMNS] == [
         getattr(histograms(), c).dtype for c in COLUMNS

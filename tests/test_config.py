@@ -175,7 +175,7 @@ def test_the_last_set_wins() -> None:
         ("treshold=1", "accepted are block_shape, volume"),
         ("segment.threshold.x=1", "there is no key segment.threshold.x"),
         ("a.b.c=1", "there is no key a.b.c"),
-        ("segment.threshold=[1", "not a YAML value"),
+        ("segment.threshold=[1", "the value is not YAML"),
     ],
 )
 def test_a_wrong_set_is_refused(override: str, sentence: str) -> None:

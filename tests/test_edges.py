@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,14 @@ from scipy import ndimage
 from cadseg.blocks import Block, Grid, Roi, Zyx, open_sides, zyx
 from cadseg.graph.cluster_graph import from_edges, joined
 from cadseg.graph.edges import (
+    SLOTS,
     Edges,
-    Faces,
     edges_of,
-    faces_of,
-    outer_faces,
     pairs_across,
     pairs_inside,
 )
+from cadseg.graph.faces import Faces, faces_of, outer_faces
+from cadseg.storage.scratch import Scratch
 
 Array = np.ndarray[Any, Any]
 FEW = settings(max_examples=30, deadline=None)
@@ -95,6 +96,19 @@ def test_hundreds_of_thousands_of_pairs_are_kept_apart() -> None:
     assert (edges.count == 1).all()
     inner = sum(int(np.moveaxis(affinities[a], a, 0)[1:].sum()) for a in range(3))
     assert edges.sum.sum() == edges.max.sum() == inner
+
+
+def test_a_pair_met_again_after_tens_of_thousands_has_another_row() -> None:
+    """The table of pairs met lately is emptied before it is full, and no contact is lost."""
+    numbers = 3 + np.arange(22_000, dtype=np.uint32).reshape(1, 220, 100)  # two pairs per voxel
+    numbers[0, 0, :2] = numbers[0, -1, -2:] = 1, 2
+    affinities = np.full((3, *numbers.shape), 5, np.uint8)
+    pairs = pairs_inside(affinities, numbers)
+    assert SLOTS // 2 < pairs.pair.size < SLOTS  # the table is emptied once
+    assert np.count_nonzero(pairs.pair == (2 << 32 | 1)) == 2
+    edges = edges_of([pairs], np.arange(numbers.max() + 1, dtype=np.uint64))
+    assert rows(edges)[1, 2] == [10, 2, 5]
+    assert edges.u.size == pairs.pair.size - 1
 
 
 @st.composite
@@ -195,11 +209,16 @@ def test_outer_faces_are_those_of_the_larger_block(
     whole = Grid(grid.shape, grid.domain, grid.cell_shape(1))
     for cell in grid.cells(1):
         blocks = [grid.block(0, child) for child in grid.children(1, cell)]
-        children = [
-            (block.write, block_edges(affinities, ids, block, grid.domain)[1]) for block in blocks
-        ]
+        children = []
+        for block in blocks:
+            faces = block_edges(affinities, ids, block, grid.domain)[1]
+            halves = [
+                Faces(faces.fragment[part], faces.faces[part])
+                for part in (slice(0, 2), slice(2, None))
+            ]
+            children.append((block.write, functools.partial(iter, halves)))
         parent = whole.block(0, cell)
-        found = outer_faces(children, parent.write, grid.domain)
+        found = outer_faces(children, parent.write, grid.domain, Scratch())
         _, expected = block_edges(affinities, ids, parent, grid.domain)
         np.testing.assert_array_equal(found.fragment, expected.fragment)
         np.testing.assert_array_equal(found.faces, expected.faces)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from cadseg.errors import OutputError
 from cadseg.storage.files import STORES, Files, open_files, resolved
-from cadseg.storage.local_files import write_whole
+from cadseg.storage.local_files import LocalFiles, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -294,6 +295,58 @@ def test_a_failed_write_leaves_nothing(files: Files) -> None:
         files.create("b", 3)  # type: ignore[arg-type]
     assert files.read("a") == b"old"
     assert list(files.list("")) == ["a"]
+
+
+def test_what_killed_writers_left_is_removed(files: Files, place: str) -> None:
+    """Temporary files of any folder go, and nothing else."""
+    for name in ("a", "b/c", "b/d/e", "logs/f"):
+        files.write(name, b"x")
+    for name in (".a.0123.part", "b/.c.99.part", "b/d/.e.1.part", "logs/.f.part"):
+        Path(place, name).write_bytes(b"half")
+    files.tidy()
+    left = {path.relative_to(place).as_posix() for path in Path(place).rglob("*.*")}
+    assert left == set()
+    assert [files.read(name) for name in ("a", "b/c", "b/d/e", "logs/f")] == [b"x"] * 4
+
+
+def test_a_check_leaves_nothing(files: Files) -> None:
+    """A store that takes what is written says nothing, and is as before."""
+    files.write("a", b"x")
+    files.check()
+    assert list(files.list("")) == ["a"]
+
+
+# a folder that goes ---------------------------------------------------------------------------
+
+
+def test_nothing_goes_to_another_folder(tmp_path: Path) -> None:
+    """Where another folder has the path of a store, it stays empty, and a check says so."""
+    out, moved = tmp_path / "out", tmp_path / "moved"
+    files = LocalFiles(out)
+    files.write("a/b", b"x")
+    out.rename(moved)
+    out.mkdir()
+    files.write("a/c", b"y")
+    assert files.read("a/b") == b"x"
+    for look in (files.check, lambda: files.local("logs/log")):
+        with pytest.raises(OSError, match="another one is in its place"):
+            look()
+    assert list(out.iterdir()) == []
+    assert (moved / "a/c").read_bytes() == b"y"
+
+
+def test_a_folder_that_was_removed_is_not_made_again(tmp_path: Path) -> None:
+    """What a store writes after its folder has gone is an error, and makes no folder."""
+    out = tmp_path / "out"
+    files = LocalFiles(out)
+    files.write("a/b", b"x")
+    shutil.rmtree(out)
+    for name in ("a/c", "d"):
+        with pytest.raises(FileNotFoundError):
+            files.write(name, b"y")
+    with pytest.raises(OSError, match="the folder has gone"):
+        files.check()
+    assert not out.exists()
 
 
 # addresses -----------------------------------------------------------------------------------

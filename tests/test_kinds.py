@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import real_run as real
 
+from cadseg.pipeline.execution.serial import needs
 from cadseg.pipeline.layout import create_arrays
 from cadseg.pipeline.prepare import prepare
 from cadseg.storage import group
@@ -31,22 +33,42 @@ if TYPE_CHECKING:
 DOCS = real.ROOT / "docs" / "on-disk.md"
 
 
-class Witness(Store):
-    """A run's folder that notes what the step at work does, and keeps it within its halo."""
+Place = tuple[str, "Zyx"]
+"""A block of a step: the step's name, and the cell."""
 
-    def begin(self, step: Step, block: Block) -> None:
-        self.kind, self.block = step.kind, block
-        self.__dict__.setdefault("seen", {})
+
+@dataclass
+class Witness(Store):
+    """A run's folder that notes what steps do.
+
+    Attributes:
+        seen: by kind of step, what it reads and writes.
+        wrong: reads beyond the halo, and of what a block does not wait for.
+    """
+
+    seen: dict[str, dict[str, set[str]]] = field(default_factory=dict, init=False)
+    wrong: list[str] = field(default_factory=list, init=False)
+
+    def run(self, step: Step, cell: Zyx, awaited: set[Place]) -> None:
+        """Compute a block."""
+        self.step, self.place, self.awaited = step, (step.name, cell), awaited
+        self.block = self.grid.block(step.level, cell, step.halo)
+        process(self, step, cell)
 
     def note(self, what: str, name: str) -> None:
-        seen: dict[str, dict[str, set[str]]] = self.__dict__["seen"]
-        of_kind = seen.setdefault(self.kind.name, {})
+        of_kind = self.seen.setdefault(self.step.kind.name, {})
         of_kind.setdefault(what, set()).add(name.partition("/")[0])
+
+    def written(self, step: Step, cell: Zyx, name: str) -> Written:
+        if (step.name, cell) not in {*self.awaited, self.place}:
+            self.wrong.append(f"{self.place} reads {name} of {step.name} {cell}")
+        return super().written(step, cell, name)
 
     def read(self, name: str, roi: Roi) -> np.ndarray[Any, Any]:
         self.note("reads", name)
-        if self.kind.name != "pyramid":  # whose voxels are those of a coarser array
-            assert self.block.read.contains(roi), f"{self.kind.name} reads beyond its halo"
+        # voxels of the pyramid are those of a coarser array
+        if self.step.kind.name != "pyramid" and not self.block.read.contains(roi):
+            self.wrong.append(f"{self.place} reads {name} {roi} beyond its halo")
         return super().read(name, roi)
 
     def read_table(
@@ -72,50 +94,78 @@ class Witness(Store):
         for name in step.kind.writes if any("/c/" in name for name in files) else ():
             self.note("writes", name)
         for kind in step.kind.tables:
-            level = step.level
-            self.rows_of(kind, level, block.cell)
+            self.rows_of(kind, step.level, block.cell)
             self.note("tables", kind)
 
 
-def witnessed(folder: Path, raw: Path, *changes: str) -> dict[str, dict[str, set[str]]]:
-    """By kind of step, what its blocks did in a run."""
-    overrides = (*real.SETS, "block_shape=[8, 32, 32]", "predict.tile=[32, 32]", *changes)
-    ready = prepare(str(raw), out=folder, config="ssem", overrides=overrides)
+def witnessed(folder: Path, volume: Path, source: str, *changes: str) -> Witness:
+    """A run that has noted what its blocks did."""
+    overrides = (*real.SETS, "block_shape=[6, 32, 20]", *changes)
+    ready = prepare(str(volume), source=source, out=folder, config="ssem", overrides=overrides)
     group.ensure_group(ready.store.files)
     manifest.write(ready.store.files, ready.store.manifest)
     create_arrays(ready.store)
     store = Witness.open(ready.out)
     assert isinstance(store, Witness)
-    for step in steps_of(store):
+    awaited: dict[Place, set[Place]] = {}
+    known = {step.name: step for step in steps_of(store)}
+    for step in known.values():
         for cell in store.grid.cells(step.level):
-            store.begin(step, store.grid.block(step.level, cell, step.halo))
-            process(store, step, cell)
-    return dict(store.__dict__["seen"])
+            found: set[Place] = set()
+            for up in step.after:
+                for need in needs(store.grid, step, cell, known[up]):
+                    found |= {(up, need), *awaited[up, need]}
+            awaited[step.name, cell] = found
+            store.run(step, cell, found)
+    return store
+
+
+TILES = ("predict.tile=[64, 112]", "predict.halo=16", "predict.exact_tiling=false")
+RUNS = {
+    "exact": ("raw", *TILES, "segment.min_voxels=50", "segment.pyramid_levels=2"),
+    "fused": ("raw", *TILES, "predict.keep_affinities=false"),
+    "in_3d": ("affinities", "fragments.dimensions=3"),
+    "waterz": ("raw", *TILES, "agglomerate.engine=waterz", "volume.roi=[[1, 9], [5, 40], [9, 90]]"),
+}
+"""Runs that together have all kinds of steps: what each starts from, and its config."""
 
 
 @pytest.fixture(scope="module")
-def seen(
-    tmp_path_factory: pytest.TempPathFactory, fib25_raw: real.Array
-) -> dict[str, dict[str, set[str]]]:
-    """What blocks did, in runs that together have all kinds of steps."""
-    folder = tmp_path_factory.mktemp("kinds")
-    raw = real.volume(folder / "raw", fib25_raw[:16, :40, :144])
-    weights = f"predict.weights={real.student(folder / 'w.safetensors', fib25_raw)}"
+def runs(
+    tmp_path_factory: pytest.TempPathFactory, student: Path, fib25_raw: real.Array
+) -> dict[str, Witness]:
+    """All of them."""
+    folder, shape = tmp_path_factory.mktemp("kinds"), (12, 40, 100)
+    real.volume(folder / "raw", fib25_raw[tuple(map(slice, shape))])
+    real.volume(folder / "affinities", real.affinities(shape))
+    weights = f"predict.weights={student}"
+    return {
+        name: witnessed(folder / name, folder / source, source, weights, *more)
+        for name, (source, *more) in RUNS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def seen(runs: dict[str, Witness]) -> dict[str, dict[str, set[str]]]:
+    """By kind of step, what its blocks did."""
     found: dict[str, dict[str, set[str]]] = {}
-    for name, more in (
-        ("exact", ("segment.min_voxels=50",)),
-        ("plain", ()),
-        ("waterz", ("agglomerate.engine=waterz",)),
-    ):
-        for kind, did in witnessed(folder / name, raw, weights, *more).items():
+    for store in runs.values():
+        for kind, did in store.seen.items():
             for what, names in did.items():
                 found.setdefault(kind, {}).setdefault(what, set()).update(names)
     return found
 
 
+@pytest.mark.parametrize("name", RUNS)
+def test_blocks_wait_for_what_they_read(name: str, runs: dict[str, Witness]) -> None:
+    """A block reads what lies in its halo, made by blocks that it or one before it waits for."""
+    assert runs[name].grid.top > 2
+    assert runs[name].wrong == []
+
+
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_a_row_says_what_blocks_do(kind: StepKind, seen: dict[str, dict[str, set[str]]]) -> None:
-    """What blocks of a kind read and write is what its row says, within its halo."""
+    """What blocks of a kind read and write is what its row says."""
     did = seen[kind.name]
     for what in ("reads", "writes", "reads_tables", "tables"):
         assert set(getattr(kind, what)) == did.get(what, set()), f"{kind.name} {what}"

@@ -180,6 +180,20 @@ def test_a_lock_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_hears_that_it_lost_its_folder(tmp_path: Path) -> None:
+    """A run whose lock another one has taken over is told so, and does not take it back."""
+    with lock(LocalFiles(tmp_path)) as check:
+        check()
+        found = json.loads((tmp_path / FIRST).read_text())
+        (tmp_path / FIRST).rename(tmp_path / "lock-2.json")
+        with pytest.raises(OSError, match="another run has taken the folder over"):
+            check()
+        (tmp_path / FIRST).write_text(json.dumps(found | {"token": "theirs"}))
+        with pytest.raises(OSError, match="another run has taken the folder over"):
+            check()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FIRST, "lock-2.json"]
+
+
 def _held(folder: Path) -> dict[str, Any]:
     with contextlib.suppress(ValueError):  # read while it was written
         return dict(json.loads((folder / FIRST).read_text()))

@@ -50,6 +50,19 @@ def test_only_the_truth_has_a_background() -> None:
     assert scores(contingency(np.array([[[0, 0, 0, 0, 7, 8]]]), truth)).voi_merge == 1
 
 
+def test_the_background_may_be_negative(tmp_path: Path) -> None:
+    """Voxels whose truth is below 0 are left out as those at 0 are."""
+    truth = np.array([[[1, 1, 2, 2, 0, 0], [-1, -1, -1, -1, 3, 3]]], np.int16)
+    for name, data in (("ours", truth + 1), ("truth", truth), ("clipped", truth.clip(0))):
+        zarr.create_array(tmp_path / name, data=data)
+    found = [
+        metrics.evaluate(str(tmp_path / "ours"), str(tmp_path / name))
+        for name in ("truth", "clipped")
+    ]
+    assert found[0] == found[1]
+    assert found[0].voxels == 6
+
+
 @given(segmentation=labels, truth=labels.filter(lambda a: (a > 0).sum() > 1))
 def test_scores_are_those_of_scikit_image(segmentation: Array, truth: Array) -> None:
     """On random labels the scores equal scikit-image's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from cadseg.errors import OutputError
 from cadseg.storage import group, outputs
 from cadseg.storage.checksums import ABSENT, DamagedError
 from cadseg.storage.local_files import LocalFiles
+from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,7 +147,7 @@ def test_another_shard_is_no_shard(tmp_path: Path) -> None:
 
 
 def test_making_an_output_again_keeps_it(tmp_path: Path) -> None:
-    """An array that is there is kept; one of another layout, or a foreign folder, is refused."""
+    """An array that is there is kept, its metadata are mended; a foreign folder is refused."""
     box = Roi((0, 0, 0), (8, 16, 16))
 
     def make(out: str, dtype: str = "uint8") -> outputs.OutputArray:
@@ -155,8 +157,12 @@ def test_making_an_output_again_keeps_it(tmp_path: Path) -> None:
 
     put(make("o"), box, grey(8, 16, 16))
     assert (make("o").read(box) == grey(8, 16, 16)).all()
-    with pytest.raises(OutputError, match="another shape, type or block shape"):
-        make("o", "uint64")
+    metadata = tmp_path / "o" / "s" / "0" / "zarr.json"
+    sound = metadata.read_bytes()
+    for spoilt in (b"", b"[]", b"{}", sound[:-9], sound.replace(b"uint8", b"int16")):
+        metadata.write_bytes(spoilt)
+        assert (make("o").read(box) == grey(8, 16, 16)).all()
+        assert metadata.read_bytes() == sound
     LocalFiles(tmp_path / "o").remove("s/0")
     assert (make("o", "uint64").read(box) == 0).all()
     (tmp_path / "foreign").mkdir()
@@ -166,3 +172,36 @@ def test_making_an_output_again_keeps_it(tmp_path: Path) -> None:
     assert not group.is_ours(LocalFiles(tmp_path / "foreign"))
     assert group.is_ours(LocalFiles(tmp_path / "o"))
     assert os.listdir(tmp_path / "foreign") == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(("layout", "age"), [(1, "an older"), (3, "a newer")])
+def test_a_run_of_another_version_is_refused(layout: int, age: str, tmp_path: Path) -> None:
+    """A run whose files another version has arranged is refused in one sentence, and stays."""
+    files = LocalFiles(tmp_path / "o")
+    group.ensure_group(files)
+    metadata = tmp_path / "o" / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"layout": 2', f'"layout": {layout}'))
+    before = metadata.read_bytes()
+    with pytest.raises(OutputError, match=f"is a run of {age} version of cadseg"):
+        group.ensure_group(files)
+    with pytest.raises(OutputError, match="choose another --out"):
+        Store.open(tmp_path / "o")
+    assert metadata.read_bytes() == before
+
+
+def test_damaged_metadata_of_a_group_are_written_anew(tmp_path: Path) -> None:
+    """A group whose metadata are damaged is a run's if its manifest is; added attributes stay."""
+    files = LocalFiles(tmp_path / "o")
+    group.ensure_group(files)
+    metadata = tmp_path / "o" / "zarr.json"
+    sound = metadata.read_bytes()
+    (tmp_path / "o" / "run.json").write_text('{"cadseg": "1"}')
+    for spoilt in (b"", b"null", b'{"zarr_format": 3'):
+        metadata.write_bytes(spoilt)
+        group.ensure_group(files)
+        assert metadata.read_bytes() == sound
+    tree = json.loads(sound)
+    tree["attributes"]["mine"] = 1
+    metadata.write_text(json.dumps(tree))
+    group.ensure_group(files)
+    assert json.loads(metadata.read_bytes()) == tree

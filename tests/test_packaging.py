@@ -108,17 +108,18 @@ def _count(arguments: ast.arguments) -> int:
     return len([a for a in named if a.arg not in ("self", "cls")]) + len(rest)
 
 
-# What may touch a disk beside `storage.local_files`: nothing of it is a run's bytes.
+LOCAL = {"core/storage/local_files.py", "core/storage/local_batch.py"}
+# What may touch a disk beside them: nothing of it is a run's bytes.
 OTHER_FILES = {
     "core/agglomeration/waterz.py": "what its C++ prints goes to /dev/null",
     "core/config.py": "the user's YAML file",
+    "core/kernel_cache.py": "compiled kernels, in the user's cache folder",
     "core/storage/damage.py": "an input's chunks, one of which cannot be read",
     "core/storage/scratch.py": "arrays beyond the memory, in local files without a name",
     "core/storage/volume.py": "an input that is a file, for the error about it",
     "pipeline/execution/attempt.py": "a local log, to which a process appends",
     "pipeline/execution/driver.py": "the server's local log",
     "pipeline/execution/worker.py": "a local log, to which a process appends",
-    "pipeline/execution/tracking.py": "daisy's own local notes",
     "pipeline/execution/watch.py": "the last line of the server's local log",
     "pipeline/sweep.py": "the user's picture and table",
     "pipeline/execution/preload.py": "a run in a temporary folder",
@@ -135,10 +136,10 @@ PATH_CALLS = {
 
 
 def test_a_runs_bytes_have_one_door() -> None:
-    """Only storage.local_files touches a disk, but for the listed files, each for its reason."""
+    """Only storage's local files touch a disk, but for the listed files, each for its reason."""
     found = {path.relative_to(ROOT).as_posix() for path in sources("core", "workers", "pipeline")}
     touching = {path for path in found if _touches_a_disk((ROOT / path).read_text("utf-8"))}
-    assert touching - {"core/storage/local_files.py"} == set(OTHER_FILES)
+    assert touching - LOCAL == set(OTHER_FILES)
 
 
 @pytest.mark.parametrize(

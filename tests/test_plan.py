@@ -93,12 +93,15 @@ def test_default_blocks_take_at_most_4_gib(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gigabytes", [1.0, 3.0])
 def test_upper_levels_keep_the_stated_budget(tmp_path: Path, gigabytes: float) -> None:
-    """However large the volume, an upper level of agglomeration takes its budget, and no more."""
-    prepared = prepared_run(tmp_path, (1000, 32_000, 32_000), f"agglomerate.memory_gb={gigabytes}")
+    """In a petavoxel a step of an upper level takes its budget, and beside it some parts."""
+    changes = (f"agglomerate.memory_gb={gigabytes}", "segment.min_voxels=9")
+    prepared = prepared_run(tmp_path, (10_000, 320_000, 320_000), *changes)
     memory = {step.name: step.memory for step in plan(prepared).steps}
     top = prepared.store.grid.top
-    assert memory[f"agglomerate-{top}"] == memory["agglomerate-3"]
-    assert gigabytes * GIGA < memory[f"agglomerate-{top}"] < (gigabytes + 0.5) * GIGA
+    for kind in ("resolve_up", "resolve_down", "agglomerate", "absorb_small", "cut"):
+        assert memory[f"{kind}-{top}"] == memory[f"{kind}-{top - 1}"]
+        assert gigabytes * GIGA < memory[f"{kind}-{top}"] < gigabytes * GIGA + GIGA
+    assert memory[f"measure-{top}"] < GIGA
 
 
 def test_memory_follows_the_block(tmp_path: Path) -> None:
@@ -116,14 +119,24 @@ def test_memory_follows_the_block(tmp_path: Path) -> None:
         assert memory[0][name] == memory[1][name] < memory[2][name]
 
 
+def test_what_works_at_once_is_added_up(tmp_path: Path) -> None:
+    """A step with one block counts once, however many workers there are."""
+    planned = plan(prepared_run(tmp_path, SHAPE))
+    steps = [replace(planned.steps[0], memory=m, blocks=n) for m, n in ((7, 1), (3, 2), (1, 9))]
+    some = replace(planned, steps=tuple(steps))
+    assert [some.memory_of(workers) for workers in (1, 2, 3, 4, 20)] == [7, 10, 13, 14, 22]
+
+
 def test_advice_is_given_where_something_does_not_fit(tmp_path: Path) -> None:
     """Too many workers, a block that is too large and a small disk are each said in one line."""
-    planned = plan(prepared_run(tmp_path, SHAPE))
-    fits = replace(planned, ram=10 * planned.memory, disk_free=planned.disk, workers=10)
+    planned = plan(prepared_run(tmp_path, SHAPE, "block_shape=[4, 16, 32]"))
+    fits = replace(planned, ram=planned.memory_of(10), disk_free=planned.disk, workers=10)
     assert fits.advice == ()
     (line,) = replace(fits, workers=11).advice
     assert "--workers 10" in line
-    (line,) = replace(fits, ram=planned.memory - 1).advice
-    assert "block_shape" in line
+    for budgeted, key in ((False, "block_shape"), (True, "agglomerate.memory_gb")):
+        steps = tuple(replace(step, budgeted=budgeted) for step in planned.steps)
+        (line,) = replace(fits, steps=steps, ram=planned.memory - 1).advice
+        assert key in line
     (line,) = replace(fits, disk_free=planned.disk - 1).advice
     assert "--out" in line

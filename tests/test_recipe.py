@@ -50,6 +50,7 @@ def test_recipes_are_complete(path: Path) -> None:
         (["sections=1"], "sections is 1; accepted is greater than or equal to 2"),
         (["ema=1.0"], "ema is 1.0; accepted is less than 1"),
         (["adam.learning_rate=.inf"], "adam.learning_rate is inf; accepted is a finite number"),
+        (["adam.weight_decay=.inf"], "adam.weight_decay is inf; accepted is a finite number"),
         (["adam.decay=line"], "adam.decay is 'line'; accepted is 'cosine' or 'none'"),
         (["speed=3"], "there is no key speed; accepted are adam, augment"),
         (["objective.fgi=grafted"], "distillation and fgi need a student and a teacher"),

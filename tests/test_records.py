@@ -22,8 +22,10 @@ from cadseg.pipeline.execution.status import status
 from cadseg.storage.checksums import Written
 from cadseg.storage.columns import ColumnWriter, Table
 from cadseg.storage.local_files import LocalFiles
+from cadseg.workers import manifest as manifests
 from cadseg.workers import packs
 from cadseg.workers.lookup import Lookup
+from cadseg.workers.manifest import Origin
 from cadseg.workers.names import pack_name
 from cadseg.workers.records import Record
 from cadseg.workers.store import Store
@@ -258,8 +260,9 @@ def test_a_damaged_pack(damage: Callable[[Path], None], tmp_path: Path) -> None:
 def test_a_pack_of_an_older_stage(tmp_path: Path) -> None:
     """Packed records of something else than what the stage is now are none."""
     full(tmp_path)
-    run = tmp_path / "run.json"
-    run.write_text(run.read_text().replace("abc", "xyz"))
+    store = Store.open(tmp_path)
+    other = Origin(identity="xyz", inputs={})
+    manifests.write(store.files, store.manifest.model_copy(update={"stages": {"toy": other}}))
     store = Store.open(tmp_path)
     assert tally(store, STEP).blocks == 0
     assert store.record(STEP, FIRST) is None

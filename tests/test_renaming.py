@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cadseg.renaming import Renaming
+from cadseg.renaming import Renaming, mark
 
 FEW = settings(max_examples=60, deadline=None)
 
@@ -31,22 +32,31 @@ def test_following_leads_to_the_end_of_a_path(steps: list[int]) -> None:
     path = np.array(steps, np.uint64)
     order = np.random.default_rng(len(steps)).permutation(path.size - 1)
     stranger = np.array([10**7], np.uint64)
-    ends = Renaming.by_id(path[:-1][order], path[1:][order]).followed()
+    ends = Renaming.by_id(path[:-1][order], path[1:][order])
+    ends.follow()
     found = ends.of(np.concatenate((path, stranger)))
     assert (found[:-1] == path[-1]).all()
     assert found[-1] == stranger[0]
 
 
 @FEW
+@given(steps=st.permutations(range(1, 30)), cut=st.integers(1, 28))
+def test_a_cycle_ends(steps: list[int], cut: int) -> None:
+    """Ids that become one another are noticed, wherever paths lead into the cycle."""
+    path = np.array(steps, np.uint64)
+    damaged = Renaming.by_id(path, np.append(path[1:], path[cut - 1]))
+    with pytest.raises(ValueError, match="one another"):
+        damaged.follow()
+
+
+@FEW
 @given(
-    first=st.dictionaries(st.integers(0, 9), st.integers(0, 30)),
-    after=st.dictionaries(st.integers(10, 20), st.integers(0, 30)),
+    ids=st.lists(st.integers(0, 40), unique=True),
+    some=st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 40)),
 )
-def test_one_renaming_then_another(first: dict[int, int], after: dict[int, int]) -> None:
-    """Two renamings as one rename what the one and then the other do."""
-    one, other = (
-        Renaming.by_id(*(np.array(list(c), np.uint64) for c in (d, d.values())))
-        for d in (first, after)
-    )
-    ids = np.arange(40, dtype=np.uint64)
-    np.testing.assert_array_equal(one.then(other).of(ids), other.of(one.of(ids)))
+def test_what_is_looked_for_is_found(ids: list[int], some: list[int]) -> None:
+    """Those of the ids are marked that are among others, in any order, and no more."""
+    known = np.array(sorted(ids), np.uint64)
+    flags = np.zeros(known.size, np.bool_)
+    mark(known, np.array(some, np.uint64), flags)
+    assert known[flags].tolist() == sorted(set(ids) & set(some))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import real_run as real
 from cadseg.errors import StageError
 from cadseg.pipeline import run
 from cadseg.storage.local_files import LocalFiles
+from cadseg.workers import records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,15 +48,22 @@ def test_a_stopped_restart_loses_no_truth(
 
 
 def test_lost_records_are_computed_again(affs: Path, done: Path, whole: Path) -> None:
-    """Blocks whose records are lost or broken are computed again, and only they."""
-    before = real.times(done)
+    """Blocks whose records are lost, broken or of another run are computed again, and only they."""
+    before, files = real.times(done), LocalFiles(done)
     (done / "records/edges/0.0.0/0.0.0.json").unlink()
     (done / "records/segment/0.0.0/1.1.1.json").write_text('{"identity": "ab')
     (done / "graph/edges/level-0/0.0.0/0.0.0.parquet").unlink()
+    foreign = records.read(files, "agglomerate-0", (0, 1, 0))
+    assert foreign is not None
+    records.write(files, "agglomerate-0", (0, 1, 0), replace(foreign, identity="of another run"))
     real.segment(affs, done)
     assert real.differing(done, whole) == []
     changed = [name for name, time in real.times(done).items() if time != before[name]]
-    assert sorted(changed) == ["records/edges/0.0.0/0.0.0.json", "records/segment/0.0.0/1.1.1.json"]
+    assert sorted(changed) == [
+        "records/agglomerate-0/0.0.0/0.1.0.json",
+        "records/edges/0.0.0/0.0.0.json",
+        "records/segment/0.0.0/1.1.1.json",
+    ]
 
 
 def test_rubbish_of_killed_writers_does_no_harm(affs: Path, whole: Path, tmp_path: Path) -> None:

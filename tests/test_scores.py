@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cadseg.agglomeration.scores import LARGEST_COUNT, score
+from cadseg.agglomeration.scores import digits_for, most_pairs, score
 from cadseg.agglomeration.scoring import METHODS, Scoring
 from cadseg.config import AgglomerateConfig
 
@@ -21,11 +21,17 @@ MANY = settings(max_examples=200, deadline=None)
 @st.composite
 def fractions(draw: st.DrawFn, dtype: str) -> tuple[int, int]:
     """Sums and counts that contacts can have."""
-    one = int(np.iinfo(dtype).max)
-    largest = min(LARGEST_COUNT - 1, (2**64 - 1) // one)  # sums have 64 bits
-    count = draw(st.integers(1, 60) | st.integers(1, largest))
+    half, one = mean(dtype).half, int(np.iinfo(dtype).max)
+    few, most = 1 << (64 - half), most_pairs(half)
+    borders = st.sampled_from([few, most]).flatmap(lambda n: st.integers(n - 9, n + 9))
+    count = draw(st.integers(1, 60) | st.integers(1, most) | borders.map(lambda n: min(n, most)))
     top = one * count
-    return draw(st.integers(0, top) | st.sampled_from([0, 1, top - 1, top])), count
+    near = (
+        st.integers(0, one)
+        .map(lambda affinity: affinity * count)
+        .flatmap(lambda total: st.integers(max(total - 2, 0), min(total + 2, top)))
+    )
+    return draw(st.integers(0, top) | near), count
 
 
 def mean(dtype: str) -> Scoring:
@@ -66,7 +72,7 @@ def test_scores_never_reverse_an_order(dtype: str, data: st.DataObject) -> None:
 def test_merging_never_makes_a_score_better(data: st.DataObject) -> None:
     """The score of two contacts together lies between the scores of the two."""
     one, other = data.draw(fractions("uint8")), data.draw(fractions("uint8"))
-    assume(one[1] + other[1] < LARGEST_COUNT)
+    assume(one[1] + other[1] <= most_pairs(mean("uint8").half))
     together = scored(one[0] + other[0], one[1] + other[1], "uint8")
     parts = scored(*one, "uint8"), scored(*other, "uint8")
     assert min(parts) <= together <= max(parts)
@@ -94,13 +100,27 @@ def test_a_tenth_is_a_tenth() -> None:
     assert scored(51, 200, "uint8") >= mean("uint8").at_least(0.001)
 
 
-def test_arrays_are_scored_one_by_one() -> None:
-    """Scoring an array is scoring its members."""
-    rng = np.random.default_rng(0)
-    count = rng.integers(1, 1000, 50).astype(np.uint64)
-    total = rng.integers(0, 255, 50).astype(np.uint64) * count
-    expected = [scored(t, c, "uint8") for t, c in zip(total.tolist(), count.tolist(), strict=True)]
-    assert mean("uint8").of_fractions(total, count).tolist() == expected
+@pytest.mark.parametrize("dtype", DTYPES)
+@MANY
+@given(data=st.data())
+def test_arrays_are_scored_one_by_one(dtype: str, data: st.DataObject) -> None:
+    """Scoring an array is scoring its members, small and large contacts beside each other."""
+    drawn = data.draw(st.lists(fractions(dtype), max_size=9))
+    total, count = np.array(drawn, np.uint64).reshape(-1, 2).T
+    expected = [scored(*fraction, dtype) for fraction in drawn]
+    assert mean(dtype).of_fractions(total, count).tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_have_64_bits(dtype: str) -> None:
+    """The most voxel pairs, all of the largest affinity, have a sum and a score below 2**64."""
+    half, one = mean(dtype).half, int(np.iinfo(dtype).max)
+    assert one * most_pairs(half) < 2**64
+    assert scored(one * most_pairs(half), most_pairs(half), dtype) == mean(dtype).at_least(1.0)
+    for count in (1 << (64 - half), most_pairs(half)):
+        bits, digits = digits_for(count, half)
+        assert bits * digits == 2 * half
+        assert (count - 1) << bits < 2**64
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -20,12 +20,13 @@ from cadseg.agglomeration.scoring import METHODS, Scoring
 from cadseg.agglomeration.waterz import Contacts, forest
 from cadseg.evaluation import metrics
 from cadseg.pipeline import run
-from cadseg.renaming import Renaming
+from cadseg.storage.scratch import Scratch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cadseg.blocks import Zyx
+    from cadseg.renaming import Renaming
 
 Array = np.ndarray[Any, Any]
 
@@ -170,7 +171,9 @@ def table_of(rows: list[tuple[int, int, int]]) -> Contacts:
 def components(tree: Merges, threshold: float) -> Renaming:
     """The segments that fragments become when a tree is cut at `threshold`."""
     lowest = SCORING.at_least(threshold)
-    return merge_tree.cut(tree, Renaming.empty(), threshold=lowest, scoring=SCORING)
+    return merge_tree.cut(
+        [vars(tree)], tree.fragment.size, threshold=lowest, scoring=SCORING, scratch=Scratch()
+    )
 
 
 def smallest(rows: list[tuple[int, int, int]], threshold: float) -> dict[int, int]:

@@ -35,8 +35,8 @@ def run(step: str, block: Block, store: Store, out: BlockWriter) -> dict[str, in
     number = _attempts(store, name)
     begun = time.monotonic()
     try:
-        _misbehave(ways, name, number)
         time.sleep(ways.get("sleep", 0))
+        _misbehave(ways, name, number)
         folder = store.files.local(f"toy-{step}")
         folder.mkdir(exist_ok=True)
         (folder / cell_name(block.cell)).write_text(f"{block.write.size}\n")

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from cadseg.agglomeration.agglomerate import agglomerate, scratch_for
 from cadseg.graph import cluster_graph
-from cadseg.graph.edges import Edges, Faces, outer_faces
-from cadseg.workers.estimates import edges
+from cadseg.graph.edges import Edges
+from cadseg.graph.faces import Faces, outer_faces
+from cadseg.workers.estimates import edges, within_budget
 from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cadseg.arrays import Array
     from cadseg.blocks import Block, Zyx
     from cadseg.graph.cluster_graph import Graph
@@ -25,7 +28,7 @@ def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write the tables `merges`, `rows`, `bins` and `frozen` of the block."""
     scoring = store.scoring
     rows, scratch = _rows_of(block, store)
-    frozen = frozen_in(block, store)
+    frozen = frozen_in(block, store, scratch)
     merges, left = agglomerate(
         rows,
         frozen.fragment,
@@ -46,39 +49,40 @@ def _rows_of(block: Block, store: Store) -> tuple[Graph, Scratch]:
     budget, folder = store.config.agglomerate.memory_gb * 1e9, store.files.local("")
     if block.level == 0:
         edges = Edges(**store.read_table("edges", 0, block.cell))
-        scratch = scratch_for(edges.u.size, budget, folder)
-        return store.scoring.method.from_edges(edges), scratch
+        rows = store.scoring.method.from_edges(edges)
+        return rows, scratch_for(rows.u.size, rows.bin.size, budget, folder)
     children = store.grid.children(block.level, block.cell)
     columns = [functools.partial(_column, store, block.level - 1, cell) for cell in children]
-    scratch = scratch_for(cluster_graph.row_count(columns), budget, folder)
+    scratch = scratch_for(*cluster_graph.sizes(columns), budget, folder)
     return cluster_graph.joined_columns(columns, scratch), scratch
 
 
-def _column(store: Store, level: int, cell: Zyx, name: str) -> Array:
-    """One column of the rows that a block has left."""
+def _column(store: Store, level: int, cell: Zyx, name: str) -> Iterator[Array]:
+    """One column of the rows that a block has left, part by part."""
     kind = "rows" if name in cluster_graph.ROW_COLUMNS else "bins"
-    return store.read_table(kind, level, cell, (name,))[name]
+    return (part[name] for part in store.parts_of(kind, level, cell, (name,)))
 
 
-def frozen_in(block: Block, store: Store) -> Faces:
+def frozen_in(block: Block, store: Store, scratch: Scratch) -> Faces:
     """Fragments that may go on outside the block."""
     if block.level == 0:
         return Faces(**store.read_table("faces", 0, block.cell))
-    children = [
-        store.grid.block(block.level - 1, cell)
-        for cell in store.grid.children(block.level, block.cell)
-    ]
-    faces = [Faces(**store.read_table("frozen", child.level, child.cell)) for child in children]
-    rois = [child.write for child in children]
-    return outer_faces(list(zip(rois, faces, strict=True)), block.write, store.grid.domain)
+    children = []
+    for cell in store.grid.children(block.level, block.cell):
+        child = store.grid.block(block.level - 1, cell)
+        children.append((child.write, functools.partial(_frozen, store, child)))
+    return outer_faces(children, block.write, store.grid.domain, scratch)
+
+
+def _frozen(store: Store, block: Block) -> Iterator[Faces]:
+    """Fragments that may go on outside a block whose rows go up, part by part."""
+    return (Faces(**part) for part in store.parts_of("frozen", block.level, block.cell))
 
 
 def cost(work: Work) -> Cost:
     """Rows in memory; above level 0 no more than the budget, beyond which they lie in files."""
     memory = edges(work)
-    if work.step.level:
-        memory = min(memory, round(work.store.config.agglomerate.memory_gb * 1e9))
-    return Cost(memory=memory)
+    return Cost(memory=within_budget(work, memory) if work.step.level else memory)
 
 
 KIND = StepKind(

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write `basins` of the block, and its tables `basins`, `exits`, `entries`, `pairs`, `rim`."""
-    affinities = _affinities(block, store)
+    affinities = _affinities(block, store, out)
     climb = _climb(affinities, block, store)
     own = affinities[(slice(None), *block.write.slices(block.read.begin))]
     pairs = pairs_inside(own, climb.labels)
     out.array("basins", climb.labels)
     out.table("basins", {"id": climb.ids})
-    out.table("exits", {"exit": climb.exits, "top": climb.exits})
+    out.table("exits", {"exit": climb.exits})
     out.table("entries", {"entry": climb.entries, "top": climb.entry_labels})
     out.table("pairs", vars(pairs))
     out.table("rim", {"affinity": rim(own, block, store)})
@@ -39,10 +39,10 @@ def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     return {"exits": climb.exits.size, "entries": climb.entries.size, "masked": masked}
 
 
-def _affinities(block: Block, store: Store) -> Array:
+def _affinities(block: Block, store: Store, out: BlockWriter) -> Array:
     if not store.fused:
         return store.read_affinities(block.read)
-    return predict.predicted(block.read, store)[0]
+    return predict.predicted(block.read, store, out.checkpoint)[0]
 
 
 def _climb(affinities: Array, block: Block, store: Store) -> Climb:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cadseg.blocks import Block, Roi, open_sides, zyx
-from cadseg.graph.edges import Pairs, edges_of, faces_of, pairs_across
+from cadseg.graph.edges import Pairs, edges_of, pairs_across
+from cadseg.graph.faces import faces_of
 from cadseg.workers.arrays import BASINS
 from cadseg.workers.estimates import edges as edges_memory
 from cadseg.workers.resolve_down import names_of
@@ -77,6 +78,6 @@ KIND = StepKind(
     run=run,
     cost=cost,
     reads=("basins",),
-    reads_tables=("basins", "exits", "roots", "pairs", "rim"),
+    reads_tables=("basins", "exits", "roots", "roots_begins", "pairs", "rim"),
     tables=("edges", "faces"),
 )

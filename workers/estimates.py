@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from cadseg.agglomeration import agglomerate
+from cadseg.agglomeration.agglomerate import memory_for
 
 if TYPE_CHECKING:
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
 
 EDGES = 0.02
-"""Edges per voxel."""
+"""Edges per voxel: 0.0195 in FIB-25 climbed in sections, 0.0108 in SNEMI3D."""
 
 FRAGMENTS = 0.01
 """Fragments per voxel: 0.0017 in SNEMI3D."""
@@ -31,8 +31,20 @@ CROSSING = 1.0
 CROSSING_SECTIONS = 0.02
 """The same per voxel of a z face, which cuts whole fragments."""
 
-PER_ROW = 200
-"""Bytes per row where exits and cuts of blocks are joined."""
+ENTRY, EXIT = 16, 8
+"""Bytes per row of entries, or exits, where paths between children are followed."""
+
+CLUSTER = 34
+"""Bytes per cluster that changes where a block's cut is made."""
+
+MEMBER, MERGE = 25, 80
+"""Bytes per row that children hand up, and per merge of the block, where small segments join."""
+
+AT_ONCE = 200_000_000
+"""Bytes, at most, of parts of tables that an upper level has in work beside its arrays.
+
+`tests/benchmarks/upper_levels.py`: an idle worker and these took at most 410 MB, of which 60 idle.
+"""
 
 DECODED_AT_ONCE = 10
 """Chunks of the input in memory while it is read: zarr's ``async.concurrency``, each twice."""
@@ -40,20 +52,26 @@ DECODED_AT_ONCE = 10
 
 def edges(work: Work) -> int:
     """Bytes of the edges of a block while they are agglomerated."""
-    return round(EDGES * work.largest) * agglomerate.PER_ROW
+    rows = round(EDGES * work.largest)
+    return memory_for(rows, rows if work.store.scoring.method.HISTOGRAMS else 0)
 
 
 def crossing_clusters(work: Work) -> int:
-    """Bytes where clusters that cross the faces of a block's children are joined."""
+    """Clusters that cross the faces of a block's children."""
     sides, sections = _faces(work)
-    return round(CROSSING * sides + CROSSING_SECTIONS * sections) * PER_ROW
+    return round(CROSSING * sides + CROSSING_SECTIONS * sections)
 
 
 def crossing_paths(work: Work) -> int:
-    """Bytes where paths that cross the faces of a block's children are joined."""
+    """Paths that cross the faces of a block's children."""
     sides, sections = _faces(work)
     faces = sides + (sections if work.store.config.fragments.dimensions == 3 else 0)
-    return round(ENTRIES * faces) * PER_ROW
+    return round(ENTRIES * faces)
+
+
+def within_budget(work: Work, need: int) -> int:
+    """Bytes of a step above level 0 whose arrays would need so many: beyond the budget, files."""
+    return AT_ONCE + min(need, round(work.store.config.agglomerate.memory_gb * 1e9))
 
 
 def decoding(store: Store) -> int:

@@ -38,5 +38,5 @@ KIND = StepKind(
     cost=cost,
     reads=("basins",),
     writes=("fragments",),
-    reads_tables=("basins", "exits", "roots"),
+    reads_tables=("basins", "exits", "roots", "roots_begins"),
 )

@@ -7,21 +7,29 @@ from. Lengths are voxels, z y x, where no unit is named.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from cadseg.blocks import Roi, zyx
-from cadseg.config import Config, Lengths, Strict, sentence
+from cadseg.config import Config, Lengths, Nm, Strict, sentence
 from cadseg.errors import OutputError
+from cadseg.storage.checksums import checksum
+from cadseg.storage.group import MANIFEST
+from cadseg.storage.ome import FARTHEST
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cadseg.storage.files import Files
 
-NAME = "run.json"
+NAME = MANIFEST
+CHECKSUM = "checksum"
+"""Key in the file, beside those of `Manifest`."""
 
 Source = Literal["raw", "affinities"]
-Nm = tuple[float, float, float]
+Place = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST)]
 Span = tuple[int, int]
 
 
@@ -31,10 +39,13 @@ class Origin(Strict):
     Attributes:
         identity: hash of the inputs, and of the identity of the stage before.
         inputs: plain data, by dotted key.
+        contents: hashes of all voxels that it reads, by the volume's name, where ``--verify-input``
+            has found them; no part of the identity.
     """
 
     identity: str
     inputs: dict[str, Any]
+    contents: dict[str, str] = Field(default_factory=dict)
 
 
 class NetworkOrigin(Strict):
@@ -75,8 +86,8 @@ class Manifest(Strict):
     volume: str
     shape: Lengths
     roi: tuple[Span, Span, Span]
-    voxel_size_nm: Nm
-    offset_nm: Nm
+    voxel_size_nm: tuple[Nm, Nm, Nm]
+    offset_nm: tuple[Place, Place, Place]
     pyramid: tuple[Lengths, ...]
     config: Config
     network: NetworkOrigin | None
@@ -93,7 +104,9 @@ class Manifest(Strict):
 
 def write(files: Files, manifest: Manifest) -> None:
     """Make `manifest` the run's."""
-    files.write(NAME, manifest.model_dump_json(by_alias=True, indent=1).encode())
+    tree = manifest.model_dump(mode="json", by_alias=True)
+    text = json.dumps(tree | {CHECKSUM: _checksum(tree)}, indent=1)
+    files.write(NAME, text.encode())
 
 
 def read(files: Files) -> Manifest | None:
@@ -105,14 +118,32 @@ def read(files: Files) -> Manifest | None:
     try:
         text = files.read(NAME)
     except FileNotFoundError:
-        return None
+        if NAME not in files.list(""):
+            return None
+        raise _unreadable(files, "it is a folder") from None
+    except (OSError, ValueError) as error:  # as of a name that no file can have
+        raise _unreadable(files, str(error)) from None
     try:
-        return Manifest.model_validate_json(text)
+        tree = json.loads(text)
+        found = tree.pop(CHECKSUM, None)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise _unreadable(files, "it is not a JSON object") from None
+    try:
+        manifest = Manifest.model_validate_json(json.dumps(tree))
     except ValidationError as error:
-        found = sentence(error)
-        if error.errors()[0]["type"] in ("json_invalid", "model_type"):
-            found = "it is not a JSON object"
-        raise OutputError(
-            f"output {files.url}: {NAME} cannot be read: {found}; accepted is the folder of a run "
-            "by this version of cadseg"
-        ) from None
+        raise _unreadable(files, sentence(error)) from None
+    if found != _checksum(tree):
+        raise _unreadable(files, "it was changed after it was written")
+    return manifest
+
+
+def _checksum(tree: Mapping[str, Any]) -> str:
+    """CRC-32C of all that a manifest says."""
+    return f"{checksum(json.dumps(tree, sort_keys=True).encode()):08x}"
+
+
+def _unreadable(files: Files, found: str) -> OutputError:
+    return OutputError(
+        f"output {files.url}: {NAME} cannot be read: {found}; accepted is the folder of a run by "
+        "this version of cadseg, as it was written"
+    )

@@ -1,14 +1,18 @@
-"""Rows of segments that the children could not complete → rows that this one can, and the rest."""
+"""Rows of segments in a block's children → those that are complete in the block, and the rest."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from cadseg.agglomeration import segment_table
-from cadseg.workers.estimates import crossing_clusters
+from cadseg.storage.sorting import aligned, length, regrouped
+from cadseg.workers import levels
+from cadseg.workers.estimates import within_budget
 from cadseg.workers.step import Cost, StepKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cadseg.blocks import Block
     from cadseg.storage.columns import Table
     from cadseg.workers.step import Work
@@ -17,29 +21,37 @@ if TYPE_CHECKING:
 
 
 def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
-    """Write the tables `segments` and `parts` of the block."""
-    children = store.grid.children(block.level, block.cell)
-    parts = [store.read_table("parts", block.level - 1, cell) for cell in children]
-    return write(block, store, out, segment_table.joined(parts))
-
-
-def write(block: Block, store: Store, out: BlockWriter, rows: Table) -> dict[str, int]:
     """Write complete rows as `segments`, those that go up a level as `parts`."""
-    complete = segment_table.complete(rows, block.write, store.grid.domain)
-    for kind, some in (("segments", complete), ("parts", ~complete)):
-        out.table(kind, {name: column[some] for name, column in rows.items()})
-    found = {name: column[complete] for name, column in rows.items()}
-    counts = {"segments": int(complete.sum()), "largest": 0, "largest_voxels": 0}
-    if counts["segments"]:
-        place = found["voxels"].argmax()
-        counts["largest"] = int(found["segment"][place])
-        counts["largest_voxels"] = int(found["voxels"][place])
+    nothing = segment_table.empty()
+    out.table("parts", nothing)
+    counts = dict.fromkeys(("segments", "largest", "largest_voxels"), 0)
+    for part in regrouped(_complete(block, store, out)):
+        out.table("segments", part)
+        counts["segments"] += length(part)
+        place = part["voxels"].argmax()
+        if part["voxels"][place] > counts["largest_voxels"]:
+            counts["largest"] = int(part["segment"][place])
+            counts["largest_voxels"] = int(part["voxels"][place])
+    if not counts["segments"]:
+        out.table("segments", nothing)
     return counts
 
 
+def _complete(block: Block, store: Store, out: BlockWriter) -> Iterator[Table]:
+    """Rows that are complete; the others are written."""
+    for some in aligned(levels.of_children("parts", block, store), "segment"):
+        rows = segment_table.joined(some)
+        complete = segment_table.complete(rows, block.write, store.grid.domain)
+        if complete.all():
+            yield rows
+            continue
+        out.table("parts", {name: column[~complete] for name, column in rows.items()})
+        yield {name: column[complete] for name, column in rows.items()}
+
+
 def cost(work: Work) -> Cost:
-    """Tables alone."""
-    return Cost(memory=crossing_clusters(work))
+    """No more than some parts of tables."""
+    return Cost(memory=within_budget(work, 0))
 
 
 KIND = StepKind(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg.blocks import Zyx, cell_name
+from cadseg.blocks import Zyx, cell_name, zyx
 from cadseg.storage.checksums import DamagedError, Written
 from cadseg.storage.columns import ColumnFile, ColumnWriter, Ranges
 from cadseg.workers.names import SUPER, pack_name, super_cell
@@ -192,6 +192,14 @@ def cells_of(rows: Table) -> Array:
 def lengths_of(rows: Table) -> list[Array]:
     """For each file that a block may write, in their order, its lengths."""
     return [column for name, column in rows.items() if name.startswith(LENGTH)]
+
+
+def files_in(rows: Table) -> Iterator[tuple[Zyx, list[Written]]]:
+    """For each row, its cell and what the files that its block may write must be, in order."""
+    checksums = [column for name, column in rows.items() if name.startswith(CHECKSUM)]
+    columns = [(c.tolist(), s.tolist()) for c, s in zip(lengths_of(rows), checksums, strict=True)]
+    for row, cell in enumerate(cells_of(rows).tolist()):
+        yield zyx(cell), [Written(lengths[row], sums[row]) for lengths, sums in columns]
 
 
 def summed(rows: Table) -> tuple[Table, Table]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cadseg.blocks import Block, Roi
     from cadseg.models.network import Needs
     from cadseg.models.predict import Predictor
+    from cadseg.workers.checkpoint import Checkpoint
     from cadseg.workers.manifest import NetworkOrigin
     from cadseg.workers.step import Work
     from cadseg.workers.store import Store
@@ -41,18 +42,21 @@ CUDA = 4_000_000_000
 
 def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     """Write `affinities` of the block."""
-    affinities, count = predicted(block.write, store)
+    affinities, count = predicted(block.write, store, out.checkpoint)
     out.array("affinities", affinities)
     return {"tiles": count}
 
 
-def predicted(roi: Roi, store: Store) -> tuple[Bytes, int]:
-    """Affinities [3, z, y, x] uint8 of a box, and how often the network ran for them."""
+def predicted(roi: Roi, store: Store, checkpoint: Checkpoint) -> tuple[Bytes, int]:
+    """Affinities [3, z, y, x] uint8 of a box, and of how many tiles they are made.
+
+    Tiles that are finished are kept in the block's checkpoint.
+    """
 
     def read(box: Roi) -> Bytes:
         return inputs.as_uint8(store.raw.read(box), store.config.volume.grey_range)
 
-    out, count = tiling(store).predicted(roi, read, _predictor(store))
+    out, count = tiling(store).predicted(roi, read, _predictor(store), checkpoint.missing)
     for axis in range(3):
         if roi.begin[axis] == store.grid.domain.begin[axis]:
             np.moveaxis(out[axis], axis, 0)[0] = 0

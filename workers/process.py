@@ -25,4 +25,6 @@ def process(store: Store, step: Step, cell: Zyx) -> None:
     block = store.grid.block(step.level, cell, step.halo)
     with writing(store, step, block) as out:
         counts = step.kind.run(block, store, out)
-    store.write_record(step, block, out.written, counts, time.monotonic() - started)
+    seconds = time.monotonic() - started + out.checkpoint.seconds
+    store.write_record(step, block, out.written, counts, seconds)
+    out.checkpoint.clear()

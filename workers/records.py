@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cadseg.blocks import cell_name
 from cadseg.storage.checksums import Written, checksum
 from cadseg.workers.names import record_name
 
@@ -38,6 +39,21 @@ class Record:
     seconds: float
     counts: Mapping[str, int]
     files: Mapping[str, Written]
+
+
+class LostBlockError(Exception):
+    """A block that is needed has no record, or a file that is not what its record says.
+
+    Attributes:
+        step, cell: the block.
+        file: that is missing or damaged.
+        reason: what was found.
+    """
+
+    def __init__(self, step: str, cell: Zyx, file: str, reason: str) -> None:
+        """The block of `step` at `cell` has to be computed again."""
+        super().__init__(f"{file} of {step} block {cell_name(cell)}: {reason}")
+        self.step, self.cell, self.file, self.reason = step, cell, file, reason
 
 
 def encode(record: Record) -> bytes:

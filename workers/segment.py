@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cadseg.agglomeration.segment_table import measured
+from cadseg.storage.scratch import Scratch
 from cadseg.workers import cut
 from cadseg.workers.arrays import BASINS, IDS
-from cadseg.workers.measure import write
 from cadseg.workers.resolve_down import names_of
 from cadseg.workers.step import Cost, StepKind
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 
 def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
-    """Write level 0 of `segmentation`, and the tables `segments` and `parts`, of the block."""
+    """Write level 0 of `segmentation`, and the table `parts`, of the block."""
     fragments = names_of(block, store)
-    segments = cut.cut_of(block, store).of(fragments)
+    segments = cut.cut_of(block, store, Scratch()).of(fragments)
     numbers = store.read("basins", block.write)
     out.array("segmentation/0", numbers, segments)
     rows = measured(numbers, fragments, segments, block.write, store.grid.shape)
-    return write(block, store, out, rows)
+    out.table("parts", rows)
+    return {"parts": rows["segment"].size}
 
 
 def cost(work: Work) -> Cost:
@@ -44,6 +45,9 @@ KIND = StepKind(
     cost=cost,
     reads=("basins",),
     writes=("segmentation",),
-    reads_tables=("basins", "exits", "roots", *cut.KIND.reads_tables),
-    tables=("segments", "parts"),
+    reads_tables=(
+        *("basins", "exits", "roots", "roots_begins"),
+        *("merges", "joins", "cut", "cut_begins"),
+    ),
+    tables=("parts",),
 )

@@ -74,7 +74,7 @@ def _fragments(store: Store) -> list[Step]:
     predicted = store.manifest.source == "raw" and not store.fused
     steps = [_step("climb", "fragments", halo=halo, after=("predict",) if predicted else ())]
     steps += _chain("resolve_up", "fragments", range(1, top + 1), before="climb")
-    steps += _chain("resolve_down", "fragments", range(top - 1, 0, -1), before=steps[-1].name)
+    steps += _chain("resolve_down", "fragments", range(top, 0, -1), before=steps[-1].name)
     return [*steps, _step("fragments", "fragments", after=(steps[-1].name,))]
 
 
@@ -101,7 +101,7 @@ def _segment(store: Store) -> list[Step]:
     last = steps[-1].name if steps else last
     levels = range(1, store.config.segment.pyramid_levels + 1)
     steps.append(_step("segment", "segment", after=(last,)))
-    steps += _chain("measure", "segment", range(1, top + 1), before="segment")
+    steps += _chain("measure", "segment", range(1, max(1, top) + 1), before="segment")
     return steps + _chain("pyramid", "segment", levels, before="segment")
 
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg.blocks import Block, Grid, Roi, Zyx, cell_name, zyx
+from cadseg.blocks import Block, Grid, Roi, Zyx, zyx
 from cadseg.errors import OutputError
-from cadseg.storage import inputs, outputs, volume
+from cadseg.storage import group, inputs, outputs, volume
 from cadseg.storage.checksums import DamagedError, Written
 from cadseg.storage.columns import ColumnFile, Table
 from cadseg.storage.files import Files, open_files
@@ -29,7 +29,7 @@ from cadseg.workers import records
 from cadseg.workers.arrays import ARRAYS
 from cadseg.workers.lookup import Lookup
 from cadseg.workers.names import FOR_USERS, columns_name, files_of, table_name
-from cadseg.workers.records import Record
+from cadseg.workers.records import LostBlockError, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,21 +40,6 @@ if TYPE_CHECKING:
     from cadseg.config import Config
     from cadseg.workers.manifest import Manifest, Origin
     from cadseg.workers.step import Step
-
-
-class LostBlockError(Exception):
-    """A block that is needed has no record, or a file that is not what its record says.
-
-    Attributes:
-        step, cell: the block.
-        file: that is missing or damaged.
-        reason: what was found.
-    """
-
-    def __init__(self, step: str, cell: Zyx, file: str, reason: str) -> None:
-        """The block of `step` at `cell` has to be computed again."""
-        super().__init__(f"{file} of {step} block {cell_name(cell)}: {reason}")
-        self.step, self.cell, self.file, self.reason = step, cell, file, reason
 
 
 @dataclass
@@ -74,9 +59,10 @@ class Store:
         """The run at the address `out`.
 
         Raises:
-            OutputError: there is none.
+            OutputError: there is none, or one of another version.
         """
         files = open_files(out)
+        group.check_layout(files)
         manifest = manifests.read(files)
         if manifest is None:
             raise OutputError(
@@ -227,8 +213,6 @@ class Store:
         name = columns_name(step.name, cell)
         read = functools.partial(self.files.read_ranges, name)
         return ColumnFile(name, read, self.written(step, cell, name))
-
-    # records ---------------------------------------------------------------------------------
 
     @functools.cached_property
     def producers(self) -> dict[str | tuple[str, int], Step]:

@@ -13,6 +13,7 @@ from cadseg.agglomeration import waterz
 from cadseg.agglomeration.agglomerate import Merges
 from cadseg.agglomeration.waterz import Contacts
 from cadseg.graph.edges import Edges
+from cadseg.storage.scratch import Scratch
 from cadseg.workers.agglomerate import frozen_in
 from cadseg.workers.arrays import AFFINITIES, IDS
 from cadseg.workers.estimates import EDGES, FRAGMENTS
@@ -36,7 +37,7 @@ def run(block: Block, store: Store, out: BlockWriter) -> dict[str, int]:
     rows |= {"key_u": left.key_u, "key_v": left.key_v}
     out.table("merges", vars(merges))
     out.table("rows", rows)
-    out.table("frozen", vars(frozen_in(block, store)))
+    out.table("frozen", vars(frozen_in(block, store, Scratch())))
     edges = sum(part.u.size for part in parts)
     return {"edges": edges, "merges": merges.fragment.size, "left": left.fragment.size}
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from cadseg.storage.columns import ColumnWriter
 from cadseg.storage.tables import TableWriter
+from cadseg.workers.checkpoint import Checkpoint
 from cadseg.workers.names import FOR_USERS, columns_name, table_name
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class BlockWriter:
 
     Attributes:
         written: what each of them is, by name, once they are complete.
+        checkpoint: of what the block computes.
     """
 
     def __init__(
@@ -39,6 +41,8 @@ class BlockWriter:
     ) -> None:
         """Nothing is written yet; `batch` gets objects, and `sinks` ends those that are open."""
         self.written: dict[str, Written] = {}
+        identity = store.identity(step.stage)
+        self.checkpoint = Checkpoint(store.files, step.name, block.cell, identity)
         self._store, self._step, self._block = store, step, block
         self._batch, self._sinks = batch, sinks
         self._tables: dict[str, ColumnWriter | TableWriter] = {}

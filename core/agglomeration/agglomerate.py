@@ -26,23 +26,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cadseg.agglomeration.best_first import State, merge_best
+from cadseg.agglomeration.checks import check
 from cadseg.agglomeration.histograms import linked, unlinked
 from cadseg.agglomeration.neighbour_chain import Adjacency, merge_chains
 from cadseg.agglomeration.numbering import Numbering, keys, numbered
 from cadseg.agglomeration.rows import Rows, Tree, keep, score_all
-from cadseg.agglomeration.scores import LARGEST_COUNT
 from cadseg.graph.cluster_graph import Graph
 from cadseg.kernels import in_place
-from cadseg.storage.scratch import Scratch, parts
+from cadseg.storage.scratch import Scratch, parts, place_type
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cadseg.agglomeration.scoring import Scoring
-    from cadseg.arrays import Flags, Ids, Numbers
+    from cadseg.arrays import Flags, Ids, Places
 
-PER_ROW = 300
-"""Bytes of memory, at most, for each row that a block agglomerates."""
+PER_ROW, PER_BIN = 220, 75
+"""Bytes of memory, at most, for each row that a block agglomerates, and each histogram bin."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,15 @@ class Merges:
     key_v: Ids
 
 
-def scratch_for(rows: int, budget: float, folder: Path) -> Scratch:
+def scratch_for(rows: int, bins: int, budget: float, folder: Path) -> Scratch:
     """Where to agglomerate so many rows: in memory within a budget in bytes, else in files."""
-    return Scratch(folder if rows * PER_ROW > budget else None)
+    most = max(2 * rows, bins + 1)  # a row has two clusters
+    return Scratch(folder if memory_for(rows, bins) > budget else None, place_type(most))
+
+
+def memory_for(rows: int, bins: int) -> int:
+    """Bytes of memory, at most, to agglomerate so many rows with so many histogram bins."""
+    return rows * PER_ROW + bins * PER_BIN
 
 
 def agglomerate(
@@ -81,9 +87,12 @@ def agglomerate(
         scoring: which row is best.
         floor: smallest score that merges, from `Scoring.at_least`.
         scratch: where all arrays are to lie.
+
+    Raises:
+        ValueError: the graph is none.
     """
     scratch = scratch or Scratch()
-    assert not graph.count.size or int(graph.count.sum(dtype=np.float64)) < LARGEST_COUNT
+    check(graph, scoring)
     numbering, tree, rows = _merged(graph, frozen, np.uint64(floor), scoring, scratch)
     left = _left(graph, numbering, tree, rows, scratch)
     return _merges(graph, numbering, tree, scratch), left
@@ -103,7 +112,7 @@ def _merged(
         rows,
         Adjacency.of(rows, clusters, scratch),
         tree,
-        scratch.empty(clusters, np.uint32),
+        scratch.places(clusters),
         scratch.copy(blocked),
         floor,
         scoring,
@@ -131,14 +140,16 @@ def _columns(graph: Graph, scoring: Scoring, scratch: Scratch) -> tuple[Numberin
 def _marked(ids: Ids, some: Ids, scratch: Scratch) -> Flags:
     """Which of `ids` are in `some`."""
     out: Flags = scratch.full(ids.size, False, np.bool_)
-    place = np.searchsorted(ids, some)
-    known = place < ids.size
-    place, some = place[known], some[known]
-    out[place[ids[place] == some]] = True
+    for part in parts(some.size):
+        here = some[part]
+        place = np.searchsorted(ids, here)
+        known = place < ids.size
+        place, here = place[known], here[known]
+        out[place[ids[place] == here]] = True
     return out
 
 
-def _order(score: Ids, key: Numbers, scratch: Scratch) -> Numbers:
+def _order(score: Ids, key: Places, scratch: Scratch) -> Places:
     """Places of rows or merges, best first: by score, then by key."""
     falling = scratch.empty(score.size, np.uint64)
     for part in parts(score.size):

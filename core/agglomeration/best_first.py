@@ -18,7 +18,7 @@ from cadseg.kernels import in_place, inlined
 if TYPE_CHECKING:
     from cadseg.agglomeration.rows import Rows, Tree
     from cadseg.agglomeration.scoring import Scoring
-    from cadseg.arrays import Flags, Int, Integers, Numbers
+    from cadseg.arrays import Flags, Int, Integers, Places
     from cadseg.storage.scratch import Scratch
 
 
@@ -32,7 +32,7 @@ class Queue(NamedTuple):
         heap: rows that have changed: at most one for each row that another was joined to.
     """
 
-    order: Numbers
+    order: Places
     at: Integers
     fresh: Flags
     heap: Heap
@@ -51,20 +51,20 @@ class State(NamedTuple):
     """
 
     queue: Queue
-    by_ends: Numbers
-    degree: Numbers
+    by_ends: Places
+    degree: Places
     first: Integers
     next: Integers
 
     @classmethod
-    def of(cls, rows: Rows, clusters: int, order: Numbers, scratch: Scratch) -> State:
+    def of(cls, rows: Rows, clusters: int, order: Places, scratch: Scratch) -> State:
         """Before the first merge; `order` are the rows, best first."""
         size = rows.u.size
         fresh, heap = scratch.full(size, True, np.bool_), Heap.of(size, scratch)
         state = cls(
             queue=Queue(order, np.zeros(1, np.int64), fresh, heap),
             by_ends=table_for(size, scratch),
-            degree=scratch.full(clusters, 0, np.uint32),
+            degree=scratch.full(clusters, 0, scratch.place),
             first=scratch.full(clusters, -1, np.int64),
             next=scratch.empty(2 * size, np.int64),
         )

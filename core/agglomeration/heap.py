@@ -13,7 +13,7 @@ import numpy as np
 from cadseg.kernels import in_place
 
 if TYPE_CHECKING:
-    from cadseg.arrays import Ids, Int, Integers, Numbers
+    from cadseg.arrays import Ids, Int, Integers, Places
     from cadseg.storage.scratch import Scratch
 
 
@@ -26,8 +26,8 @@ class Heap(NamedTuple):
     """
 
     score: Ids
-    key: Numbers
-    row: Numbers
+    key: Places
+    row: Places
     size: Integers
 
     @classmethod
@@ -35,8 +35,8 @@ class Heap(NamedTuple):
         """Empty."""
         return cls(
             scratch.empty(capacity, np.uint64),
-            scratch.empty(capacity, np.uint32),
-            scratch.empty(capacity, np.uint32),
+            scratch.places(capacity),
+            scratch.places(capacity),
             np.zeros(1, np.int64),
         )
 

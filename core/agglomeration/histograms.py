@@ -13,15 +13,15 @@ import numpy as np
 from cadseg.kernels import in_place
 
 if TYPE_CHECKING:
-    from cadseg.arrays import Ids, Int, Numbers
+    from cadseg.arrays import Ids, Int, Numbers, Places
     from cadseg.storage.scratch import Scratch
 
-NONE = np.uint32(0xFFFFFFFF)
+NONE = 0
 """No node."""
 
 
 class Nodes(NamedTuple):
-    """The nodes of all lists.
+    """The nodes of all lists: the bins of all rows one after another, from 1 on.
 
     Attributes:
         next: the node after each.
@@ -30,27 +30,27 @@ class Nodes(NamedTuple):
         size: at the first node of a list, the edges of all its nodes.
     """
 
-    next: Numbers
+    next: Places
     bin: Numbers
     edges: Ids
     size: Ids
 
 
-def linked(width: Numbers, bins: Numbers, counts: Ids, scratch: Scratch) -> tuple[Numbers, Nodes]:
+def linked(width: Numbers, bins: Numbers, counts: Ids, scratch: Scratch) -> tuple[Places, Nodes]:
     """Histograms as in a `Graph`: the first node of each row's list, and all nodes."""
-    assert bins.size < NONE, f"{bins.size} bins are too many for one block"
-    first = scratch.empty(width.size, np.uint32)
+    first = scratch.places(width.size)
     nodes = Nodes(
-        next=scratch.empty(bins.size, np.uint32),
-        bin=scratch.copy(bins),
-        edges=scratch.copy(counts),
-        size=scratch.full(bins.size, 0, np.uint64),
+        next=scratch.places(1 + bins.size),
+        bin=scratch.empty(1 + bins.size, np.uint32),
+        edges=scratch.empty(1 + bins.size, np.uint64),
+        size=scratch.full(1 + bins.size, 0, np.uint64),
     )
+    nodes.bin[1:], nodes.edges[1:] = bins, counts
     _link(width, first, nodes)
     return first, nodes
 
 
-def unlinked(first: Numbers, nodes: Nodes, scratch: Scratch) -> tuple[Numbers, Numbers, Ids]:
+def unlinked(first: Places, nodes: Nodes, scratch: Scratch) -> tuple[Numbers, Numbers, Ids]:
     """And back: the width of each row, bins and counts of all rows."""
     width = scratch.empty(first.size, np.uint32)
     size = _widths(first, nodes, width)
@@ -60,8 +60,8 @@ def unlinked(first: Numbers, nodes: Nodes, scratch: Scratch) -> tuple[Numbers, N
 
 
 @in_place
-def _link(width: Numbers, first: Numbers, nodes: Nodes) -> None:
-    at = 0
+def _link(width: Numbers, first: Places, nodes: Nodes) -> None:
+    at = 1
     for row in range(width.size):
         first[row] = at if width[row] else NONE
         for _ in range(width[row]):
@@ -103,13 +103,13 @@ def join(one: Int, other: Int, nodes: Nodes) -> Int:
             following[last] = one
         last = one
         one = following[one]
-    following[last] = min(one, other)  # what is left of one of them
+    following[last] = max(one, other)  # what is left of one of them
     sizes[first] = size
     return first
 
 
 @in_place
-def _widths(first: Numbers, nodes: Nodes, out: Numbers) -> int:
+def _widths(first: Places, nodes: Nodes, out: Numbers) -> int:
     """Bins of each list into `out`; returns those of all together."""
     size = 0
     for row in range(first.size):
@@ -123,7 +123,7 @@ def _widths(first: Numbers, nodes: Nodes, out: Numbers) -> int:
 
 
 @in_place
-def _unlink(first: Numbers, nodes: Nodes, bins: Numbers, counts: Ids) -> None:
+def _unlink(first: Places, nodes: Nodes, bins: Numbers, counts: Ids) -> None:
     at = 0
     for row in range(first.size):
         node = first[row]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cadseg.graph.edges import Edges
 
 WATERZ = "OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>"
+HISTOGRAMS = False
 
 UNIT = 255  # affinity 1
 STEPS = 1 << 12

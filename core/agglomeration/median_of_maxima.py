@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cadseg.graph.edges import Edges
 
 WATERZ = "OneMinus<HistogramQuantileAffinity<RegionGraphType, 50, ScoreValue, 256, true>>"
+HISTOGRAMS = True
 
 BINS = 256  # of waterz's histogram; a byte is its own bin
 

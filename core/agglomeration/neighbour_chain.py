@@ -23,7 +23,7 @@ from cadseg.kernels import in_place, inlined
 if TYPE_CHECKING:
     from cadseg.agglomeration.rows import Rows, Tree
     from cadseg.agglomeration.scoring import Scoring
-    from cadseg.arrays import Flags, Int, Integers, Numbers
+    from cadseg.arrays import Flags, Int, Integers, Places
     from cadseg.storage.scratch import Scratch
 
 MOST = 512
@@ -45,19 +45,19 @@ class Adjacency(NamedTuple):
     """
 
     begin: Integers
-    slots: Numbers
-    length: Numbers
-    following: Numbers
-    last: Numbers
-    row_to: Numbers
+    slots: Places
+    length: Places
+    following: Places
+    last: Places
+    row_to: Places
 
     @classmethod
     def of(cls, rows: Rows, clusters: int, scratch: Scratch) -> Adjacency:
         """Before the first merge."""
         adjacency = cls(
             scratch.full(clusters + 1, 0, np.int64),
-            scratch.empty(2 * rows.u.size, np.uint32),
-            *(scratch.full(clusters, 0, np.uint32) for _ in range(4)),
+            scratch.places(2 * rows.u.size),
+            *(scratch.full(clusters, 0, scratch.place) for _ in range(4)),
         )
         _fill(rows, adjacency)
         return adjacency
@@ -82,7 +82,7 @@ def merge_chains(
     rows: Rows,
     adjacency: Adjacency,
     tree: Tree,
-    chain: Numbers,
+    chain: Places,
     blocked: Flags,
     floor: Int,
     scoring: Scoring,

@@ -11,7 +11,7 @@ from cadseg.kernels import in_place
 from cadseg.storage.scratch import parts
 
 if TYPE_CHECKING:
-    from cadseg.arrays import Ids, Int, Numbers
+    from cadseg.arrays import Ids, Int, Places
     from cadseg.graph.cluster_graph import Graph
     from cadseg.storage.scratch import Scratch
 
@@ -25,13 +25,13 @@ class Numbering(NamedTuple):
     """
 
     ids: Ids
-    by_key: Numbers
+    by_key: Places
 
 
-def numbered(graph: Graph, scratch: Scratch) -> tuple[Ids, Numbers, Numbers]:
+def numbered(graph: Graph, scratch: Scratch) -> tuple[Ids, Places, Places]:
     """All clusters, sorted, and both ends of the rows as places among them."""
     by_v = scratch.order(graph.v)
-    u, v = scratch.empty(graph.u.size, np.uint32), scratch.empty(graph.u.size, np.uint32)
+    u, v = scratch.places(graph.u.size), scratch.places(graph.u.size)
     ids = scratch.empty(_number(graph.u, graph.v, by_v, u, v), np.uint64)
     for part in parts(u.size):
         ids[u[part]], ids[v[part]] = graph.u[part], graph.v[part]
@@ -39,7 +39,7 @@ def numbered(graph: Graph, scratch: Scratch) -> tuple[Ids, Numbers, Numbers]:
 
 
 @in_place
-def _number(ids_u: Ids, ids_v: Ids, by_v: Numbers, u: Numbers, v: Numbers) -> int:
+def _number(ids_u: Ids, ids_v: Ids, by_v: Places, u: Places, v: Places) -> int:
     """Number the distinct ids from 0 on, in ascending order; returns how many they are."""
     at_u = at_v = 0
     size = 0
@@ -57,13 +57,13 @@ def _number(ids_u: Ids, ids_v: Ids, by_v: Numbers, u: Numbers, v: Numbers) -> in
     return size
 
 
-def keys(graph: Graph, scratch: Scratch) -> tuple[Numbers, Numbers]:
+def keys(graph: Graph, scratch: Scratch) -> tuple[Places, Places]:
     """The rows' keys as places in the order of keys, and the rows in that order."""
     upper = scratch.empty(graph.u.size, np.uint64)
     _upper_halves(graph.key_u, graph.key_v, upper)
     by_key = scratch.order(upper)
     _order_equals(by_key, upper, graph.key_u, graph.key_v)
-    key = scratch.empty(by_key.size, np.uint32)
+    key = scratch.places(by_key.size)
     for part in parts(by_key.size):
         key[by_key[part]] = np.arange(part.start, part.stop)
     return key, by_key
@@ -82,7 +82,7 @@ def _hash(key_u: Int, key_v: Int) -> Any:
 
 
 @in_place
-def _order_equals(by_key: Numbers, upper: Ids, key_u: Ids, key_v: Ids) -> None:
+def _order_equals(by_key: Places, upper: Ids, key_u: Ids, key_v: Ids) -> None:
     """Sort rows that are in the order of `upper`: by hash, then key, where it is equal."""
     for i in range(1, by_key.size):
         row = by_key[i]
@@ -90,6 +90,8 @@ def _order_equals(by_key: Numbers, upper: Ids, key_u: Ids, key_v: Ids) -> None:
         while at > 0 and upper[by_key[at - 1]] == upper[row]:
             before = by_key[at - 1]
             one, other = _hash(key_u[before], key_v[before]), _hash(key_u[row], key_v[row])
+            if key_u[before] == key_u[row] and key_v[before] == key_v[row]:
+                raise ValueError("graph: two rows have one key")
             if (one, key_u[before], key_v[before]) < (other, key_u[row], key_v[row]):
                 break
             by_key[at] = before

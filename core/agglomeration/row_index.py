@@ -15,24 +15,24 @@ from cadseg.agglomeration.hashing import mixed
 from cadseg.kernels import in_place
 
 if TYPE_CHECKING:
-    from cadseg.arrays import Int, Numbers
+    from cadseg.arrays import Int, Places
     from cadseg.storage.scratch import Scratch
 
 
-def table_for(rows: int, scratch: Scratch) -> Numbers:
+def table_for(rows: int, scratch: Scratch) -> Places:
     """An empty table with room for so many rows."""
-    slots: Numbers = scratch.full(max(2, 1 << math.ceil(math.log2(1.6 * rows + 2))), 0, np.uint32)
-    return slots
+    size = max(2, 1 << math.ceil(math.log2(1.6 * rows + 2)))
+    return scratch.full(size, 0, scratch.place)
 
 
 @in_place
 def _place(a: Int, b: Int, last: Int) -> Int:
     low, high = np.uint64(min(a, b)), np.uint64(max(a, b))
-    return np.int64(mixed((high << np.uint64(32)) | low) & np.uint64(last))
+    return np.int64(mixed((high << np.uint64(32)) ^ low) & np.uint64(last))
 
 
 @in_place
-def find(table: Numbers, u: Numbers, v: Numbers, a: Int, b: Int) -> Int:
+def find(table: Places, u: Places, v: Places, a: Int, b: Int) -> Int:
     """The row between `a` and `b`, or -1."""
     last = table.size - 1
     place = _place(a, b, last)
@@ -45,17 +45,17 @@ def find(table: Numbers, u: Numbers, v: Numbers, a: Int, b: Int) -> Int:
 
 
 @in_place
-def insert(table: Numbers, u: Numbers, v: Numbers, row: Int) -> None:
+def insert(table: Places, u: Places, v: Places, row: Int) -> None:
     """Put `row` in, under its ends."""
     last = table.size - 1
     place = _place(u[row], v[row], last)
     while table[place] != 0:
         place = (place + 1) & last
-    table[place] = np.uint32(row + 1)
+    table[place] = row + 1
 
 
 @in_place
-def remove(table: Numbers, u: Numbers, v: Numbers, row: Int) -> None:
+def remove(table: Places, u: Places, v: Places, row: Int) -> None:
     """Take `row` out, and move back what had to probe past it."""
     last = table.size - 1
     place = _place(u[row], v[row], last)

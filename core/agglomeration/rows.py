@@ -17,7 +17,7 @@ from cadseg.kernels import in_place, inlined
 if TYPE_CHECKING:
     from cadseg.agglomeration.histograms import Nodes
     from cadseg.agglomeration.scoring import Scoring
-    from cadseg.arrays import Flags, Ids, Int, Numbers
+    from cadseg.arrays import Flags, Ids, Int, Places
     from cadseg.storage.scratch import Scratch
 
 
@@ -34,13 +34,13 @@ class Rows(NamedTuple):
         nodes: of all histograms; no column.
     """
 
-    u: Numbers
-    v: Numbers
-    key: Numbers
+    u: Places
+    v: Places
+    key: Places
     score: Ids
     sum: Ids
     area: Ids
-    histogram: Numbers
+    histogram: Places
     nodes: Nodes
 
     def first(self, size: int, scratch: Scratch) -> Rows:
@@ -61,10 +61,10 @@ class Tree(NamedTuple):
         numerator, denominator: its score as a fraction.
     """
 
-    name: Numbers
-    child: Numbers
-    parent: Numbers
-    key: Numbers
+    name: Places
+    child: Places
+    parent: Places
+    key: Places
     score: Ids
     numerator: Ids
     denominator: Ids
@@ -72,9 +72,9 @@ class Tree(NamedTuple):
     @classmethod
     def of(cls, clusters: int, scratch: Scratch) -> Tree:
         """Before the first merge."""
-        small = [scratch.empty(clusters, np.uint32) for _ in range(4)]
-        small[0][:] = np.arange(clusters, dtype=np.uint32)
-        return cls(*small, *(scratch.empty(clusters, np.uint64) for _ in range(3)))
+        places = (scratch.places(clusters) for _ in range(3))
+        scores = (scratch.empty(clusters, np.uint64) for _ in range(3))
+        return cls(scratch.counted(clusters), *places, *scores)
 
     def first(self, merges: int) -> Tree:
         """So many merges."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from cadseg.agglomeration import mean_affinity, median_of_maxima
-from cadseg.agglomeration.scores import fixed_point
+from cadseg.agglomeration.scores import digits_for, fixed_point
 from cadseg.kernels import inlined
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ class Method(Protocol):
 
     WATERZ: str
     """What waterz calls it."""
+
+    HISTOGRAMS: bool
+    """Whether it needs the histogram of every row."""
 
     def from_edges(self, edges: Edges) -> Graph:
         """Rows of original edges, with all that their scores and those of joined rows need."""
@@ -81,7 +84,8 @@ class Scoring(NamedTuple):
 
     def of_fractions(self, totals: Ids, counts: Ids) -> Ids:
         """Scores of merges, by numpy: a worker that only cuts need not wait for a compiler."""
-        return np.asarray(fixed_point(totals, counts, self.half))
+        digits = digits_for(int(counts.max(initial=1)), self.half)
+        return np.asarray(fixed_point(totals, counts, *digits))
 
 
 @inlined

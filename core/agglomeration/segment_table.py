@@ -16,7 +16,7 @@ import numpy as np
 
 from cadseg.blocks import Roi, Zyx, open_sides
 from cadseg.fragments.climb import within
-from cadseg.kernels import kernel
+from cadseg.kernels import in_place, kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 
 LOWER, UPPER = ("z0", "y0", "x0"), ("z1", "y1", "x1")
 VALUES = ("voxels", *LOWER, *UPPER, "fragments")  # int64, so that differences can be negative
-JOINED: dict[str, np.ufunc] = {
-    "voxels": np.add,
-    **dict.fromkeys(LOWER, np.minimum),
-    **dict.fromkeys(UPPER, np.maximum),
-    "fragments": np.add,
+ADD, LEAST, MOST = range(3)
+JOINED = {
+    "voxels": ADD,
+    **dict.fromkeys(LOWER, LEAST),
+    **dict.fromkeys(UPPER, MOST),
+    "fragments": ADD,
 }
+"""How values of one segment join."""
 
 
 def measured(numbers: Numbers, fragments: Ids, segments: Ids, write: Roi, shape: Zyx) -> Table:
@@ -43,7 +45,12 @@ def measured(numbers: Numbers, fragments: Ids, segments: Ids, write: Roi, shape:
         segments: uint64 by number, the segment to which it belongs; 0 for 0.
         write: box of the block.
         shape: of the whole volume.
+
+    Raises:
+        ValueError: a voxel has a number that stands for nothing.
     """
+    if fragments.size != segments.size or numbers.max(initial=0) >= fragments.size:
+        raise ValueError(f"basins: a number is not among those of {fragments.size} basins")
     values = _measured(numbers, fragments.size)
     values[:, 1:4] += write.begin
     values[:, 4:7] += write.begin
@@ -54,14 +61,29 @@ def measured(numbers: Numbers, fragments: Ids, segments: Ids, write: Roi, shape:
     return joined([{"segment": segments[here]} | dict(columns)])
 
 
+def empty() -> Table:
+    """A table without rows."""
+    nothing = dict.fromkeys(VALUES, np.empty(0, np.int64))
+    return {"segment": np.empty(0, np.uint64)} | nothing
+
+
 def joined(parts: Sequence[Table]) -> Table:
-    """Rows of several blocks, those of one segment joined."""
+    """Rows of several blocks, those of one segment joined.
+
+    Raises:
+        ValueError: columns are not of one length, or a row is of segment 0.
+    """
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    if len({column.size for column in columns.values()}) > 1 or not columns["segment"].all():
+        raise ValueError("segments: columns are not of one length, or a row is of segment 0")
     order = np.argsort(columns["segment"], kind="stable")
     segment = columns["segment"][order]
-    begin = np.flatnonzero(np.diff(segment, prepend=np.uint64(0)))
-    table = {"segment": segment[begin]}
-    return table | {name: add.reduceat(columns[name][order], begin) for name, add in JOINED.items()}
+    again = segment == np.append(np.uint64(0), segment[:-1])
+    table = {"segment": segment[~again]}
+    for name, rule in JOINED.items():
+        table[name] = np.empty(table["segment"].size, np.int64)
+        _join(columns[name], order, again, rule, table[name])
+    return table
 
 
 def complete(table: Table, write: Roi, domain: Roi) -> Flags:
@@ -71,6 +93,23 @@ def complete(table: Table, write: Roi, domain: Roi) -> Flags:
         column, edge = (UPPER, write.end) if side else (LOWER, write.begin)
         inside &= table[column[axis]] != edge[axis]
     return inside
+
+
+@in_place
+def _join(column: Integers, order: Integers, again: Flags, rule: int, out: Integers) -> None:
+    """Values in an order, those joined that belong to the same segment as the one before."""
+    row = -1
+    for i in range(order.size):
+        value = column[order[i]]
+        if not again[i]:
+            row += 1
+            out[row] = value
+        elif rule == ADD:
+            out[row] += value
+        elif rule == LEAST:
+            out[row] = min(out[row], value)
+        else:
+            out[row] = max(out[row], value)
 
 
 @kernel

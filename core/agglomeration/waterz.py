@@ -72,6 +72,9 @@ def agglomerate(
         edges: that the block counts, between fragments of the same.
         scoring: which contact is best.
         floor: smallest score that merges, from `Scoring.at_least`.
+
+    Raises:
+        ValueError: an edge is between fragments that are not there.
     """
     assert affinities.dtype == np.uint8, "waterz's bins are bytes"
     ids = np.unique(fragments)
@@ -80,7 +83,9 @@ def agglomerate(
     method = scoring.method
     threshold = method.waterz_threshold(floor / (1 << (2 * scoring.half)))
     ends, into, affinity = _merged(affinities, dense, threshold, method.WATERZ)
-    u, v = np.searchsorted(ids, edges.u) + 1, np.searchsorted(ids, edges.v) + 1
+    if edges.u.size != edges.v.size:
+        raise ValueError("edges: columns are not of one length")
+    u, v = (_places(ids, ends) + 1 for ends in (edges.u, edges.v))
     met = _meetings(u, v, ends, into, ids.size + 1)
     together = met >= 0
     fractions = method.from_waterz(affinity[met[together]])
@@ -105,6 +110,14 @@ def forest(parts: Sequence[Contacts], scoring: Scoring) -> Merges:
         key_u=u[contact],
         key_v=v[contact],
     )
+
+
+def _places(ids: Ids, some: Ids) -> Integers:
+    """Where `some` are among the sorted `ids`."""
+    place = np.searchsorted(ids, some)
+    if (place == ids.size).any() or (ids[place] != some).any():
+        raise ValueError("edges: a fragment is not among those of the block")
+    return place
 
 
 def _merged(

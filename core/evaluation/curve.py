@@ -14,6 +14,8 @@ import numpy as np
 
 from cadseg.agglomeration import merge_tree
 from cadseg.evaluation import metrics
+from cadseg.storage.scratch import Scratch
+from cadseg.storage.sorting import slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -76,7 +78,7 @@ def _cuts(score: Ids, u: Ids, v: Ids, counts: Counts, falling: Iterable[int]) ->
     end = score.size
     for floor in falling:
         begin = int(np.searchsorted(score, np.uint64(floor)))
-        joins = merge_tree.components(u[begin:end], v[begin:end])
+        joins = merge_tree.components({"u": u[begin:end], "v": v[begin:end]}, Scratch())
         u, v = joins.of(u[:begin]), joins.of(v[:begin])
         counts = metrics.renamed(counts, joins)
         yield counts
@@ -90,8 +92,10 @@ def _rising(
     score = scoring.of_fractions(tree.sum, tree.count)
     if min_voxels:
         fragments, begin = np.unique(counts.segment, return_index=True)
-        voxels = np.add.reduceat(counts.voxels, begin)
-        smaller = merge_tree.smaller_sides(tree, fragments, voxels)
-        score[smaller < min_voxels] = np.iinfo(np.uint64).max
+        voxels = np.add.reduceat(counts.voxels, begin).astype(np.uint64)
+        small = merge_tree.small_sides(
+            slices(vars(tree)), score.size, fragments, voxels, least=min_voxels, scratch=Scratch()
+        )
+        score[small] = np.iinfo(np.uint64).max
     order = np.argsort(score)
     return score[order], tree.key_u[order], tree.key_v[order]

@@ -1,7 +1,7 @@
 """Scores of a segmentation: variation of information (VOI) and adapted Rand error (ARAND).
 
-Voxels whose ground truth is 0 are left out; segment 0 is an ordinary segment. With s the segment
-and g the true neuron of a voxel:
+Voxels whose ground truth is 0 or less are left out; segment 0 is an ordinary segment. With s the
+segment and g the true neuron of a voxel:
 
 * voi_split = H(s | g), the conditional entropy in bits: how far a neuron is spread over segments,
 * voi_merge = H(g | s): how far a segment is spread over neurons,
@@ -73,12 +73,12 @@ def evaluate(segmentation: str, truth: str, roi: Roi | None = None) -> Scores:
 
     Args:
         segmentation: array of ids, or folder of a run.
-        truth: array of ids, or ``file.h5:dataset``.
+        truth: array of ids, or ``file.h5:dataset``; 0 and below is left out.
         roi: the part to compare; None is all of it.
 
     Raises:
         VolumeError: an array cannot be opened, their shapes differ, `roi` leaves them, or all
-            of the truth is 0.
+            of the truth is 0 or less.
     """
     if _is_run(segmentation):
         segmentation = f"{segmentation}/{group.SEGMENTATION}"
@@ -106,7 +106,7 @@ def compared(segmentation: str, truth: str, roi: Roi | None = None) -> Counts:
             raise VolumeError(f"roi {domain}: leaves the volume; accepted are boxes within {whole}")
         grid = Grid(zyx(ours.shape), domain, BLOCK)
         boxes = (grid.block(0, cell).write for cell in grid.cells(0))
-        counts = total(contingency(ours.read(box), theirs.read(box)) for box in boxes)
+        counts = total(contingency(ours.read(b), np.maximum(theirs.read(b), 0)) for b in boxes)
     if not counts.truth.any():
         raise VolumeError(f"ground truth {truth}: is 0 in all of {domain}, so nothing is compared")
     return counts

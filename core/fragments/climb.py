@@ -8,7 +8,7 @@ background: masked voxels, to which no pointer leads.
 A pointer is local, a path is not: `climb` labels each voxel of a block with its top, or with the
 voxel through which its path leaves the block. `exits` are such voxels outside; an `entry` is a
 voxel of the block through which a path of a neighbouring block comes in, with the label that it has
-here. `cadseg.renaming.Renaming.followed` joins blocks: it sends exits along the entries of the
+here. `cadseg.renaming.Renaming.follow` joins blocks: it sends exits along the entries of the
 blocks that they lead into. Exits and entries are tables of ids (uint64), sorted.
 """
 
@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cadseg.blocks import Roi, Zyx, open_sides
+from cadseg.blocks import Roi, Zyx, open_sides, zyx
 from cadseg.fragments.pointers import NOWHERE, traced
+from cadseg.kernels import in_place
 
 if TYPE_CHECKING:
     from cadseg.arrays import Flags, Heights, Ids, Integers, Numbers
@@ -68,6 +69,8 @@ def climb(
         mask: [z, y, x] of `read`, False where the fragment is 0; None: nowhere.
         dimensions: 2 to climb in sections, 3 through them.
     """
+    assert heights.shape == read.shape
+    assert write.clipped(read) == write
     if mask is not None:
         heights = np.where(mask, heights, NOWHERE)
     reach = (REACH if dimensions == 3 else 0, REACH, REACH)
@@ -96,16 +99,26 @@ def coordinates(ids: Ids, shape: Zyx) -> tuple[Integers, Integers, Integers]:
 
 def within(ids: Ids, roi: Roi, shape: Zyx) -> Flags:
     """Which of the ids' voxels lie in `roi`."""
-    inside = np.ones(ids.shape, np.bool_)
-    for axis, at in enumerate(coordinates(ids, shape)):
-        inside &= (at >= roi.begin[axis]) & (at < roi.end[axis])
+    inside = np.empty(ids.size, np.bool_)
+    begin, end, lengths = (np.array(n, np.int64) for n in (roi.begin, roi.end, shape))
+    _within(ids, begin, end, lengths, inside)
     return inside
 
 
 def on_faces(ids: Ids, roi: Roi, domain: Roi, shape: Zyx) -> Flags:
     """Which of the ids' voxels, all in `roi`, lie on a face of it beyond which `domain` goes on."""
-    found = np.zeros(ids.shape, np.bool_)
-    places = coordinates(ids, shape)
+    begin, end = list(roi.begin), list(roi.end)
     for axis, side in open_sides(roi, domain):
-        found |= places[axis] == (roi.end[axis] - 1 if side else roi.begin[axis])
-    return found
+        begin[axis] += side == 0
+        end[axis] -= side == 1
+    return ~within(ids, Roi(zyx(begin), zyx(end)), shape)
+
+
+@in_place
+def _within(ids: Ids, begin: Integers, end: Integers, shape: Integers, out: Flags) -> None:
+    section = shape[1] * shape[2]
+    for i in range(ids.size):
+        index = np.int64(ids[i]) - 1
+        z, index = divmod(index, section)
+        y, x = divmod(index, shape[2])
+        out[i] = begin[0] <= z < end[0] and begin[1] <= y < end[1] and begin[2] <= x < end[2]

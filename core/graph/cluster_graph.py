@@ -22,13 +22,14 @@ from cadseg.kernels import in_place, kernel
 from cadseg.storage.scratch import Scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from cadseg.arrays import Array, Flags, Ids, Integers, Numbers
+    from cadseg.arrays import Array, Flags, Ids, Integers, Numbers, Places
     from cadseg.graph.edges import Edges
     from cadseg.storage.columns import Table
 
-Column = Callable[[str], "Array"]
+Columns = Callable[[str], "Iterable[Array]"]
+"""The values of a column by its name, part by part."""
 
 
 @dataclass(frozen=True)
@@ -85,25 +86,34 @@ def from_edges(edges: Edges, bins: Numbers | None = None) -> Graph:
 
 def joined(parts: Sequence[Graph]) -> Graph:
     """The rows of several blocks together, parts of one original edge joined."""
-    return joined_columns([functools.partial(getattr, part) for part in parts], Scratch())
+    return joined_columns([functools.partial(_whole, part) for part in parts], Scratch())
 
 
-def row_count(parts: Sequence[Column]) -> int:
-    """How many rows several blocks have, before they are joined."""
-    return sum(part("width").size for part in parts)
+def _whole(graph: Graph, name: str) -> tuple[Array]:
+    return (getattr(graph, name),)
 
 
-def joined_columns(parts: Sequence[Column], scratch: Scratch) -> Graph:
-    """The same, of graphs that are given column by column: no more is in memory at a time.
+def sizes(parts: Sequence[Columns]) -> tuple[int, int]:
+    """How many rows and histogram bins several blocks have, before they are joined."""
+    rows = bins = 0
+    for part in parts:
+        for width in part("width"):
+            rows += width.size
+            bins += int(width.sum())
+    return rows, bins
+
+
+def joined_columns(parts: Sequence[Columns], scratch: Scratch) -> Graph:
+    """The same, of graphs that are given part by part: no more is in memory at a time.
 
     Args:
-        parts: for each block, the columns of its graph by name.
+        parts: for each block, the columns of its graph.
         scratch: where the rows are to lie.
     """
-    begin = np.cumsum([0, *(part("width").size for part in parts)])
+    begin = np.cumsum([0, *(sum(width.size for width in part("width")) for part in parts)])
     size = int(begin[-1])
     known = {name: _column(parts, name, size, scratch) for name in ("u", "v", "width")}
-    source = Source(scratch.empty(size, np.uint32), scratch.empty(size, np.bool_))
+    source = Source(scratch.places(size), scratch.empty(size, np.bool_))
     rows = _merge_runs(known["u"], known["v"], begin, source)
     columns = {}
     for name in ROW_COLUMNS:
@@ -112,6 +122,8 @@ def joined_columns(parts: Sequence[Column], scratch: Scratch) -> Graph:
         _gather(column, source, name in ("sum", "count"), columns[name])
     first = scratch.empty(size, np.int64)
     before = _starts(known["width"], first)
+    if before != (found := sum(values.size for part in parts for values in part("bin"))):
+        raise ValueError(f"graph: {found} histogram bins, for {before}")
     bins = Bins(*(_column(parts, name, before, scratch) for name in ("bin", "bin_count")))
     after = _starts(columns["width"], scratch.empty(rows, np.int64))
     out = Bins(scratch.empty(after, np.uint32), scratch.empty(after, np.uint64))
@@ -119,14 +131,17 @@ def joined_columns(parts: Sequence[Column], scratch: Scratch) -> Graph:
     return Graph(**columns, bin=out.value, bin_count=out.edges)
 
 
-def _column(parts: Sequence[Column], name: str, size: int, scratch: Scratch) -> Any:
+def _column(parts: Sequence[Columns], name: str, size: int, scratch: Scratch) -> Any:
     """The column of all parts, one after another."""
     out = scratch.empty(size, np.uint32 if name in ("width", "bin") else np.uint64)
     at = 0
     for part in parts:
-        values = part(name)
-        out[at : at + values.size] = values
-        at += values.size
+        for values in part(name):
+            if at + values.size <= size:
+                out[at : at + values.size] = values
+            at += values.size
+    if at != size:
+        raise ValueError(f"graph: {at} values of {name}, for {size}")
     return out
 
 
@@ -138,7 +153,7 @@ class Source(NamedTuple):
         again: by place in `order`, whether the row is a part of the edge before it.
     """
 
-    order: Numbers
+    order: Places
     again: Flags
 
 
@@ -202,10 +217,12 @@ def _gather_bins(width: Numbers, first: Integers, bins: Bins, source: Source, ou
     for i in range(source.order.size):
         row = source.order[i]
         begin = first[row]
-        if source.again[i] and width[row]:
-            assert width[row] == 1
-            out.value[at - 1] = max(out.value[at - 1], bins.value[begin])
-        elif not source.again[i]:
+        if source.again[i]:
+            if width[row] > 1 or width[row] != width[source.order[i - 1]]:
+                raise ValueError("graph: rows of one pair are no parts of one edge")
+            if width[row]:
+                out.value[at - 1] = max(out.value[at - 1], bins.value[begin])
+        else:
             for place in range(begin, begin + width[row]):
                 out.value[at] = bins.value[place]
                 out.edges[at] = bins.edges[place]

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cadseg.blocks import Roi, open_sides
 from cadseg.kernels import in_place, kernel
 from cadseg.storage.scratch import Scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from cadseg.arrays import Array, Bytes, Ids, Int, Integers, Numbers
+    from cadseg.arrays import Array, Ids, Int, Integers, Numbers
 
 SLOTS = 1 << 16
 """Places in the table of pairs, at least: it should fit into a core's own cache."""
@@ -64,14 +63,6 @@ class Edges:
     max: Numbers
 
 
-@dataclass(frozen=True)
-class Faces:
-    """Fragments on open faces of a block: sorted ids, and one bit per face (z-, z+, y-, ...)."""
-
-    fragment: Ids
-    faces: Bytes
-
-
 def pairs_inside(affinities: Array, numbers: Numbers) -> Pairs:
     """Contacts between the voxels of a block.
 
@@ -79,6 +70,7 @@ def pairs_inside(affinities: Array, numbers: Numbers) -> Pairs:
         affinities: [3, z, y, x] unsigned integers.
         numbers: [z, y, x] uint32 of the fragments, 0 for none.
     """
+    assert affinities.shape == (3, *numbers.shape)
     return Pairs(*_inside(affinities, numbers))
 
 
@@ -90,6 +82,7 @@ def pairs_across(affinities: Array, lower: Numbers, upper: Numbers) -> Pairs:
         lower: [n, m] uint32, numbers of the fragments in the plane below, 0 for none.
         upper: [n, m] uint32, those in the plane itself.
     """
+    assert affinities.shape == lower.shape == upper.shape
     return Pairs(*_across(affinities, lower, upper))
 
 
@@ -99,11 +92,19 @@ def edges_of(parts: Sequence[Pairs], ids: Ids) -> Edges:
     Args:
         parts: that together are all contacts that the block counts.
         ids: uint64 by number, of the fragment that it stands for; several can stand for one.
+
+    Raises:
+        ValueError: columns are not of one length, or there is no such number.
     """
     pair, total, count, largest = (
         np.concatenate(column) for column in zip(*(vars(p).values() for p in parts), strict=True)
     )
-    u, v = ids[pair >> np.uint64(32)], ids[pair & np.uint64(0xFFFFFFFF)]
+    if not pair.size == total.size == count.size == largest.size:
+        raise ValueError("pairs: columns are not of one length")
+    larger, smaller = pair >> np.uint64(32), pair & np.uint64(0xFFFFFFFF)
+    if max(larger.max(initial=0), smaller.max(initial=0)) >= ids.size:
+        raise ValueError(f"pairs: a number is not among those of {ids.size} basins")
+    u, v = ids[larger], ids[smaller]
     u, v = np.minimum(u, v), np.maximum(u, v)
     order = Scratch().order(u, v)
     order = order[(u != v)[order]]
@@ -116,37 +117,6 @@ def edges_of(parts: Sequence[Pairs], ids: Ids) -> Edges:
         np.add.reduceat(count[order], first),
         np.maximum.reduceat(largest[order], first),
     )
-
-
-def faces_of(found: Iterable[tuple[int, int, Ids]]) -> Faces:
-    """The fragments that may go on, or have neighbours, outside a block.
-
-    These are all that the block knows of: those with a voxel on a face beyond which the domain goes
-    on, and those just beyond a lower face, with whose voxels the block counts edges.
-
-    Args:
-        found: (axis, side, ids of fragments); side 0 is the lower face, 1 the upper one.
-    """
-    parts = [(ids, 1 << (2 * axis + side)) for axis, side, ids in found]
-    ids = np.concatenate([np.empty(0, np.uint64), *(ids for ids, _ in parts)])
-    bits = [np.full(ids.size, bit, np.uint8) for ids, bit in parts]
-    fragment, place = np.unique(ids, return_inverse=True)
-    faces = np.zeros(fragment.size, np.uint8)
-    np.bitwise_or.at(faces, place, np.concatenate([np.empty(0, np.uint8), *bits]))
-    known = fragment != 0
-    return Faces(fragment[known], faces[known])
-
-
-def outer_faces(children: list[tuple[Roi, Faces]], write: Roi, domain: Roi) -> Faces:
-    """Fragments on the open faces of the block `write`, from those of the blocks inside it."""
-    found = []
-    for child, faces in children:
-        for axis, side in open_sides(write, domain):
-            outer = write.end if side else write.begin
-            if (child.end if side else child.begin)[axis] == outer[axis]:
-                there = (faces.faces & (1 << (2 * axis + side))) != 0
-                found.append((axis, side, faces.fragment[there]))
-    return faces_of(found)
 
 
 class Table(NamedTuple):

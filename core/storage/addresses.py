@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from cadseg.errors import VolumeError
+from cadseg.storage.damage import reason
 from cadseg.storage.volume import open_volume
 
 if TYPE_CHECKING:
@@ -85,20 +86,29 @@ class _Dataset:
     def read(self, roi: Roi) -> Array:
         try:
             return np.asarray(self.dataset[roi.slices()])
-        except OSError as error:
-            raise VolumeError(f"volume {self.address}: cannot read {roi} ({error})") from None
+        except Exception as error:  # a broken file leads to any
+            why = reason(error)
+            raise VolumeError(f"volume {self.address}: cannot read {roi} ({why})") from None
 
 
 @contextlib.contextmanager
 def _dataset(file: str, name: str | None, what: str) -> Iterator[Any]:
     try:
         opened = h5py.File(file, "r")
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise VolumeError(f"{what} {file}: cannot be opened as HDF5 ({error})") from None
     with opened:
-        there = f"there are {', '.join(opened) or 'none'}"
-        if name is None:
-            raise VolumeError(f"{what} {file}: names no dataset; accepted is FILE:DATASET; {there}")
-        if not isinstance(opened.get(name), h5py.Dataset):
-            raise VolumeError(f"{what} {file}: has no dataset {name}; {there}")
-        yield opened[name]
+        yield _member(opened, name, f"{what} {file}")
+
+
+def _member(file: h5py.File, name: str | None, where: str) -> Any:
+    """The dataset of that name."""
+    try:
+        there, found = ", ".join(file) or "none", None if name is None else file.get(name)
+    except Exception as error:  # a broken file leads to any
+        raise VolumeError(f"{where}: cannot be read ({reason(error)})") from None
+    if name is None:
+        raise VolumeError(f"{where}: names no dataset; accepted is FILE:DATASET; there are {there}")
+    if not isinstance(found, h5py.Dataset):
+        raise VolumeError(f"{where}: has no dataset {name}; there are {there}")
+    return found

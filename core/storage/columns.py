@@ -146,6 +146,19 @@ class ColumnFile:
             first += size
         return out
 
+    def check(self) -> None:
+        """Read everything.
+
+        Raises:
+            DamagedError: something was changed.
+        """
+        for layout in self._tables.values():
+            places = [place for _, parts in layout.columns.values() for place in parts]
+            contents = self._read([(offset, length) for offset, length, _ in places])
+            for content, (_, _, seal) in zip(contents, places, strict=True):
+                if checksum(content) != seal:
+                    raise DamagedError(self.name, "it was changed")
+
     def _layout(self, table: str) -> _Layout:
         assert table in self._tables, f"{self.name} holds no table {table}"
         return self._tables[table]

@@ -6,7 +6,8 @@ old bytes or the new ones, also when the writer is killed. A folder is there as 
 in it, and is made by writing into it.
 
 What is *durable* outlives a power cut. An object is durable when the call has returned, or the
-context has ended, that put it in its place. What was removed may be there again after a power cut.
+context has ended, that put it in its place, unless it was told otherwise. What was removed may be
+there again after a power cut.
 
 Every store keeps the laws of `Files`. Another one is a file with such a class and a row in
 `STORES`; tests/test_files.py tests every row.
@@ -78,7 +79,7 @@ class Files(Protocol):
     def sizes(self, folder: str) -> Mapping[str, int]:
         """Names and numbers of bytes of the objects directly in `folder`, by one look at it."""
 
-    def write(self, name: str, data: Data) -> None:
+    def write(self, name: str, data: Data, *, durable: bool = True) -> None:
         """Put an object in its place, whole; it replaces the one that is there."""
 
     def batch(self) -> AbstractContextManager[Batch]:
@@ -103,6 +104,16 @@ class Files(Protocol):
     def remove(self, name: str) -> None:
         """Remove an object, or a folder with all that is in it, if it is there."""
 
+    def tidy(self) -> None:
+        """Remove what writers that were killed have left. Nobody may write meanwhile."""
+
+    def check(self) -> None:
+        """Write something, and see that it arrives where the run lies.
+
+        Raises:
+            OSError: it does not; its `strerror` says why. A network disk may never answer.
+        """
+
     def room(self) -> float:
         """Bytes that may still be written.
 
@@ -111,7 +122,7 @@ class Files(Protocol):
         """
 
     def local(self, name: str) -> Path:
-        """A path on a disk of this machine, for what must be a file: logs, scratch, tracking.
+        """A path on a disk of this machine, for what must be a file: logs and scratch.
 
         The folder above it is made; what is written there need not be seen by other machines.
         """
@@ -125,16 +136,26 @@ def open_files(where: str | Path) -> Files:
     """The store at an address, whether or not a run is there yet.
 
     Raises:
-        OutputError: no store for such addresses.
+        OutputError: no store for such addresses, or a name that is not UTF-8.
     """
     match = SCHEME.match(str(where))
     scheme = match[1] if match else ""
+    if not _is_text(str(where)):
+        raise OutputError(f"output {where}: accepted are names in UTF-8")
     if scheme not in STORES:
         accepted = " or ".join(["a folder", *(f"{name}://" for name in STORES if name)])
         raise OutputError(
             f"output {where}: cadseg cannot write to {scheme}:// addresses; accepted is {accepted}"
         )
     return STORES[scheme](str(where))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8, as Python keeps them
+        return False
+    return True
 
 
 def resolved(where: str | Path) -> str:

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from cadseg.storage.ome import Size
 
 METADATA = "zarr.json"
+MANIFEST = "run.json"
 SEGMENTATION = "segmentation"
+
+LAYOUT = 2
+"""Number of the arrangement of a run's files, in the metadata of its group; 1 had other records."""
 
 
 def ensure_group(files: Files) -> None:
@@ -31,8 +35,7 @@ def ensure_group(files: Files) -> None:
         OutputError: it holds something else.
     """
     check_free(files)
-    if not is_ours(files):
-        _write(files, METADATA, _group({"cadseg": {"layout": 1}}))
+    _ensure(files, METADATA, _group({"cadseg": {"layout": LAYOUT}}))
 
 
 def check_free(files: Files) -> None:
@@ -41,6 +44,7 @@ def check_free(files: Files) -> None:
     Raises:
         OutputError: something that is neither a run's group nor an empty folder is there.
     """
+    check_layout(files)
     if not is_ours(files) and files.list(""):
         raise OutputError(
             f"output {files.url}: exists and was not written by cadseg; accepted are a new or "
@@ -48,12 +52,27 @@ def check_free(files: Files) -> None:
         )
 
 
+def check_layout(files: Files) -> None:
+    """Refuse a run whose files another version has arranged.
+
+    Raises:
+        OutputError: it is such a run.
+    """
+    found = _layout(files)
+    if found not in (None, LAYOUT):
+        age = "an older" if found < LAYOUT else "a newer"
+        raise OutputError(
+            f"output {files.url}: is a run of {age} version of cadseg, of layout {found}; this one "
+            f"reads layout {LAYOUT}: choose another --out"
+        )
+
+
 def is_ours(files: Files) -> bool:
-    """Whether a run's group is there."""
-    try:
-        return "cadseg" in json.loads(files.read(METADATA))["attributes"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
+    """Whether a run is there; its group's metadata may be damaged."""
+    if _layout(files) is not None:
+        return True
+    manifest = _read(files, MANIFEST)
+    return _read(files, METADATA) is None and manifest is not None and "cadseg" in manifest
 
 
 def write_multiscales(
@@ -73,47 +92,71 @@ def write_multiscales(
         offset_nm: place of the volume's first corner in the world, z y x.
     """
     attributes = ome.multiscales_attributes(SEGMENTATION, levels, factors, voxel_size_nm, offset_nm)
-    _write(files, f"{SEGMENTATION}/{METADATA}", _group(attributes))
+    files.write(f"{SEGMENTATION}/{METADATA}", _encoded(_group(attributes)))
 
 
 def add_array(files: Files, name: str, metadata: Mapping[str, Any]) -> None:
-    """Make the array `name` with this metadata, and the groups above it; keep what is there.
-
-    Raises:
-        OutputError: what is there has another layout.
-    """
+    """Make the array `name` with this metadata, and the groups above it."""
     ensure_group(files)
     for above in list(PurePosixPath(name).parents)[-2::-1]:
-        _ensure(files, str(above), _group({}))
-    _ensure(files, name, metadata)
+        _ensure(files, f"{above}/{METADATA}", _group({}))
+    _ensure(files, f"{name}/{METADATA}", metadata)
 
 
 def metadata(files: Files, name: str) -> dict[str, Any]:
-    """What says how the array `name` is stored."""
-    found: dict[str, Any] = json.loads(files.read(f"{name}/{METADATA}"))
+    """What says how the array `name` is stored.
+
+    Raises:
+        OutputError: nothing says it any more.
+    """
+    found = _read(files, f"{name}/{METADATA}")
+    if found is None:
+        raise damaged(files, name)
     return found
 
 
-def _ensure(files: Files, node: str, metadata: Mapping[str, Any]) -> None:
-    """Write metadata where there is none; where there is, check that the layout is the same."""
-    name = f"{node}/{METADATA}"
+def damaged(files: Files, name: str) -> OutputError:
+    """The error about an array whose metadata cannot be read."""
+    return OutputError(
+        f"output {files.url}/{name}: its {METADATA} is damaged; the command that made the run "
+        "writes it anew"
+    )
+
+
+def _ensure(files: Files, name: str, metadata: Mapping[str, Any]) -> None:
+    """Write metadata where others are, or none; more attributes of a group stay."""
+    others = (_read(files, name) or {}).get("attributes")
+    if metadata["node_type"] == "group" and isinstance(others, dict):
+        metadata = {**metadata, "attributes": {**others, **metadata["attributes"]}}
+    content = _encoded(metadata)
+    try:
+        same = files.read(name) == content
+    except FileNotFoundError:
+        same = False
+    if not same:
+        files.write(name, content)
+
+
+def _layout(files: Files) -> int | None:
+    """Number of a run's layout; None where no run's metadata say it."""
+    try:
+        found = (_read(files, METADATA) or {})["attributes"]["cadseg"]["layout"]
+    except (LookupError, TypeError):
+        return None
+    return found if type(found) is int else None
+
+
+def _read(files: Files, name: str) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is none."""
     try:
         found = json.loads(files.read(name))
-    except FileNotFoundError:
-        _write(files, name, metadata)
-        return
-    layout = {key: value for key, value in metadata.items() if key != "attributes"}
-    if any(found.get(key) != value for key, value in layout.items()):
-        raise OutputError(
-            f"output {files.url}/{node}: has another shape, type or block shape than this run's; "
-            "accepted are the same ones, or a new output folder"
-        )
-    if metadata["node_type"] == "array" and found != metadata:
-        _write(files, name, metadata)  # the voxel size was corrected
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
-def _write(files: Files, name: str, metadata: Mapping[str, Any]) -> None:
-    files.write(name, json.dumps(metadata, indent=2).encode())
+def _encoded(metadata: Mapping[str, Any]) -> bytes:
+    return json.dumps(metadata, indent=2).encode()
 
 
 def _group(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,10 +2,6 @@
 
 The folder is held open from the first look that finds it, and every name is looked up below what is
 held: where it is removed, unmounted or replaced, nothing is written to what has its path now.
-
-An object is written to a temporary file beside its place, ``.NAME.HEX.part``, and renamed. What
-must outlive a power cut is forced to the disk in this order: the bytes, then the name (the folder
-that holds it), then the names of the folders that were made for it.
 """
 
 from __future__ import annotations
@@ -13,24 +9,31 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import shutil
-import stat
 import uuid
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cadseg.errors import OutputError
+from cadseg.storage.local_batch import (
+    FOLDER,
+    LocalBatch,
+    make_folder,
+    remove,
+    sync,
+    write_all,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cadseg.storage.files import Batch, Data, Span
 
-TEMPORARY = re.compile(r"\..*\.[0-9a-f]{32}\.part")
-FLAGS = os.O_CLOEXEC
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | FLAGS
+GONE = "the folder has gone, or another one is in its place; was its disk unmounted?"
+FULL = "the disk can hold no more files: no inodes are left"
+BYTES, FILES = 1 << 16, 64
+"""What a disk must have room for, to be one that is not full."""
 
 
 class LocalFiles:
@@ -46,15 +49,13 @@ class LocalFiles:
 
     def read(self, name: str) -> bytes:
         """All bytes of an object."""
-        with _as_objects():
-            file = os.open(name, os.O_RDONLY | FLAGS, dir_fd=self._root())
-            with open(file, "rb", buffering=0) as source:
-                return source.readall()
+        with _as_objects(), open(self._open(name, os.O_RDONLY), "rb", buffering=0) as file:
+            return file.readall()
 
     def read_ranges(self, name: str, spans: Iterable[Span]) -> Iterator[bytes]:
         """Parts of an object; one that begins before the object begins with it."""
         with _as_objects():
-            file = os.open(name, os.O_RDONLY | FLAGS, dir_fd=self._root())
+            file = self._open(name, os.O_RDONLY)
         try:
             for begin, length in spans:
                 if begin < 0:
@@ -79,41 +80,36 @@ class LocalFiles:
 
     # writing ---------------------------------------------------------------------------------
 
-    def write(self, name: str, data: Data) -> None:
+    def write(self, name: str, data: Data, *, durable: bool = True) -> None:
         """Put an object in its place by renaming a temporary file."""
-        with self.batch() as batch:
+        with LocalBatch(self._root(make=True), durable=durable) as batch:
             batch.write(name, data)
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[Batch]:
         """Write objects that are put in their places together, by renaming temporary files."""
-        writing = _Writing(self._root(make=True))
-        try:
-            yield writing
-            writing.place()
-        finally:
-            writing.clear()
+        with LocalBatch(self._root(make=True)) as batch:
+            yield batch
 
     def create(self, name: str, data: Data) -> bool:
         """Put an object in its place, by a hard link, unless one is there."""
-        root = self._root(make=True)
-        writing = _Writing(root)
+        root, temporary = self._root(make=True), f".{uuid.uuid4().hex}.part"
         try:
-            writing.write(name, data)
-            (temporary,) = writing.temporary
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, name, src_dir_fd=root, dst_dir_fd=root)
-                _sync_folder(root, os.path.dirname(name))
-                return True
+            self.write(temporary, data)
+            make_folder(root, os.path.dirname(name))
+            os.link(temporary, name, src_dir_fd=root, dst_dir_fd=root)
+            sync(root, os.path.dirname(name))
+        except FileExistsError:
+            return False
         finally:
-            writing.clear()
-        return False
+            self.remove(temporary)
+        return True
 
     def renew(self, name: str, data: Data) -> None:
         """Write over the bytes of an object."""
-        file = os.open(name, os.O_WRONLY | FLAGS, dir_fd=self._root())
+        file = self._open(name, os.O_WRONLY)
         try:  # nobody sees it empty, at any time
-            _write_all(file, data)
+            write_all(file, data)
             os.ftruncate(file, len(data))
         finally:
             os.close(file)
@@ -121,9 +117,29 @@ class LocalFiles:
     def remove(self, name: str) -> None:
         """Remove a file, or a folder with all that is in it."""
         with contextlib.suppress(FileNotFoundError):
-            _remove(self._root(), name)
+            remove(self._root(), name)
 
     # the folder itself -----------------------------------------------------------------------
+
+    def tidy(self) -> None:
+        """Remove temporary files, wherever they are."""
+        for _, _, names, opened in os.fwalk(".", dir_fd=self._root()):
+            for name in filter(_is_temporary, names):
+                remove(opened, name)
+
+    def check(self) -> None:
+        """Write a file and remove it, in the folder that is held if it still has its path."""
+        self._same()
+        disk = os.statvfs(self._root())
+        if disk.f_files and disk.f_favail < FILES:  # one that does not count them says 0
+            raise OSError(errno.ENOSPC, FULL)
+        try:
+            self.write(".check.part", bytes(BYTES))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror) from None
+        finally:
+            with contextlib.suppress(OSError):  # a disk that cannot be written
+                self.remove(".check.part")
 
     def room(self) -> float:
         """Bytes that are free on the disk."""
@@ -139,98 +155,42 @@ class LocalFiles:
 
     def local(self, name: str) -> Path:
         """The file itself: a folder is on a disk of this machine."""
-        root = self._root(make=True)
-        _make(root, os.path.dirname(name))
+        make_folder(self._root(make=True), os.path.dirname(name))
+        self._same()
         return Path(self._path, name)
+
+    def _same(self) -> None:
+        """Raise an error unless what is held has still the path that it had."""
+        held = os.fstat(self._root())
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(held, os.stat(self._path)):
+                return
+        raise OSError(errno.ESTALE, GONE)
 
     def _root(self, *, make: bool = False) -> int:
         """The folder, held open."""
         if self._held is None:
-            if make:
-                _make_root(self._path)
+            if make and not os.path.isdir(self._path):
+                make_folder(None, self._path)
             self._held = os.open(self._path, FOLDER)
             weakref.finalize(self, os.close, self._held)
         return self._held
 
+    def _open(self, name: str, flags: int) -> int:
+        return os.open(name, flags, dir_fd=self._root())
+
     @contextlib.contextmanager
     def _scan(self, folder: str) -> Iterator[Iterator[os.DirEntry[str]]]:
         try:
-            opened = os.open(folder or ".", FOLDER, dir_fd=self._root())
+            opened = self._open(folder or ".", FOLDER)
         except (FileNotFoundError, NotADirectoryError):
             yield iter(())
             return
         try:
             with os.scandir(opened) as entries:
-                yield (entry for entry in entries if not TEMPORARY.fullmatch(entry.name))
+                yield (entry for entry in entries if not _is_temporary(entry.name))
         finally:
             os.close(opened)
-
-
-class _Writing:
-    """Temporary files of one batch: what they will be called, and what will be removed."""
-
-    def __init__(self, root: int) -> None:
-        self.temporary: dict[str, str] = {}
-        self._root = root
-        self._removed: list[str] = []
-
-    def write(self, name: str, data: Data) -> None:
-        """Put an object in its place at the end of the batch."""
-        with self.writing(name) as sink:
-            sink.write(data)
-
-    @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[_Sink]:
-        """Put an object, written piece by piece, in its place at the end of the batch."""
-        folder, base = os.path.split(name)
-        temporary = os.path.join(folder, f".{base}.{uuid.uuid4().hex}.part")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS
-        try:
-            file = os.open(temporary, flags, 0o666, dir_fd=self._root)
-        except FileNotFoundError:  # the folder: made where it is missed, not looked for each time
-            _make(self._root, folder)
-            file = os.open(temporary, flags, 0o666, dir_fd=self._root)
-        self.temporary[temporary] = name
-        try:
-            yield _Sink(file)
-            os.fsync(file)
-        finally:
-            os.close(file)
-
-    def remove(self, name: str) -> None:
-        """Remove an object, or a folder with all that is in it, at the end of the batch."""
-        self._removed.append(name)
-
-    def place(self) -> None:
-        """Put everything in its place."""
-        folders = {os.path.dirname(name) for name in self.temporary.values()}
-        for temporary in list(self.temporary):
-            name = self.temporary[temporary]
-            os.replace(temporary, name, src_dir_fd=self._root, dst_dir_fd=self._root)
-            del self.temporary[temporary]
-        for name in self._removed:
-            with contextlib.suppress(FileNotFoundError):
-                _remove(self._root, name)
-                folders.add(os.path.dirname(name))
-        for folder in folders:
-            _sync_folder(self._root, folder)
-
-    def clear(self) -> None:
-        """Remove the temporary files that are left."""
-        for temporary in self.temporary:
-            with contextlib.suppress(OSError):  # whatever stopped the batch is said, not this
-                os.unlink(temporary, dir_fd=self._root)
-
-
-class _Sink:
-    """A file that is written from its begin to its end."""
-
-    def __init__(self, file: int) -> None:
-        self._file = file
-
-    def write(self, data: Data) -> None:
-        """Append bytes."""
-        _write_all(self._file, data)
 
 
 def write_whole(path: str | Path, data: Data) -> None:
@@ -240,6 +200,10 @@ def write_whole(path: str | Path, data: Data) -> None:
     LocalFiles(folder).write(name, data)
 
 
+def _is_temporary(name: str) -> bool:
+    return name[0] == "." and name.endswith(".part")
+
+
 @contextlib.contextmanager
 def _as_objects() -> Iterator[None]:
     """A folder is no object, and nothing lies in an object."""
@@ -247,50 +211,3 @@ def _as_objects() -> Iterator[None]:
         yield
     except (IsADirectoryError, NotADirectoryError) as error:
         raise FileNotFoundError(error.errno, error.strerror, error.filename) from None
-
-
-def _write_all(file: int, data: Data) -> None:
-    view = memoryview(data).cast("B")
-    while len(view):  # the system may take a part
-        view = view[os.write(file, view) :]
-
-
-def _remove(root: int, name: str) -> None:
-    if stat.S_ISDIR(os.stat(name, dir_fd=root, follow_symlinks=False).st_mode):
-        shutil.rmtree(name, dir_fd=root)
-    else:
-        os.unlink(name, dir_fd=root)
-
-
-def _make_root(path: str) -> None:
-    if not os.path.isdir(path):
-        above = os.path.dirname(path)
-        _make_root(above)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path)
-        _sync_folder(None, above)
-
-
-def _make(root: int, folder: str) -> None:
-    """Make a folder and those above it; their names are on the disk afterwards."""
-    if not folder:
-        return
-    with contextlib.suppress(FileExistsError):
-        try:
-            os.mkdir(folder, dir_fd=root)
-        except FileNotFoundError:
-            _make(root, os.path.dirname(folder))
-            os.mkdir(folder, dir_fd=root)
-    _sync_folder(root, os.path.dirname(folder))
-
-
-def _sync_folder(root: int | None, folder: str) -> None:
-    """Force the names in a folder to the disk."""
-    opened = os.open(folder or ".", FOLDER, dir_fd=root)
-    try:
-        os.fsync(opened)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that knows no such thing
-            raise
-    finally:
-        os.close(opened)

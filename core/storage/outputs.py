@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cadseg.blocks import Roi, Zyx, zyx
-from cadseg.storage import group, ome, shards
+from cadseg.storage import group, layout, ome, shards
 from cadseg.storage.checksums import ABSENT, DamagedError, Written
-from cadseg.storage.shards import Layout
+from cadseg.storage.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ class OutputArray:
         shape, shard = self.layout.shape, zyx(self.layout.shard[-3:])
         lead = [slice(0, n) for n in shape[:-3]]
         out = np.empty((*shape[:-3], *roi.shape), self.layout.dtype)
-        for cell, voxels in shards.touched(roi, shard):
+        for cell, voxels in layout.touched(roi, shard):
             box = (*lead, *voxels.slices(zyx(c * n for c, n in zip(cell, shard, strict=True))))
             name = self.shard_name(cell)
             expected = None if written is None else written(name)
@@ -70,7 +70,7 @@ class OutputArray:
         dtype = (data if names is None else names).dtype
         assert dtype == self.layout.dtype, f"{self.name}: {dtype} is not {self.layout.dtype}"
         assert data.shape == (*lead, *cover.shape), f"{self.name}: {data.shape} at {cover}"
-        for cell, voxels in shards.cells(
+        for cell, voxels in layout.cells(
             cover, zyx(self.layout.shard[-3:]), zyx(self.layout.shape[-3:])
         ):
             part = data[(..., *voxels.slices(cover.begin))]
@@ -82,6 +82,17 @@ class OutputArray:
             else:
                 batch.remove(name)
         return made
+
+    def check(self, name: str, written: Written) -> None:
+        """Read all of a shard, by its name.
+
+        Raises:
+            DamagedError: it is not what was written.
+        """
+        try:
+            shards.check(functools.partial(self.files.read_ranges, name), self.layout, written)
+        except ValueError as error:
+            raise DamagedError(name, str(error)) from None
 
     def shard_name(self, cell: Zyx) -> str:
         """Name of the object that is the shard at `cell` of the array's grid."""
@@ -123,7 +134,7 @@ def create_output(
     voxel_size_nm: Size | None = None,
     offset_nm: Size = ome.ORIGIN,
 ) -> OutputArray:
-    """Make the array `name`, all 0, in a run's group; keep one of the same layout that is there.
+    """Make the array `name`, all 0, in a run's group; shards that are there stay.
 
     Args:
         files: of the run.
@@ -134,12 +145,9 @@ def create_output(
         shard: shape of the blocks that will be written, in voxels; clipped to the volume.
         voxel_size_nm: of this array, z y x; None where it is not known.
         offset_nm: place of the first corner in the world, z y x.
-
-    Raises:
-        OutputError: an array of another layout is there.
     """
     clipped = zyx(min(n, whole) for n, whole in zip(shard, shape, strict=True))
-    metadata = shards.array_metadata(
+    metadata = layout.array_metadata(
         lead,
         shape,
         dtype,
@@ -151,5 +159,13 @@ def create_output(
 
 
 def open_output(files: Files, name: str) -> OutputArray:
-    """The array `name` of a run's group, made by `create_output`."""
-    return OutputArray(files, name, Layout.of(group.metadata(files, name)))
+    """The array `name` of a run's group, made by `create_output`.
+
+    Raises:
+        OutputError: its metadata are damaged.
+    """
+    metadata = group.metadata(files, name)
+    try:
+        return OutputArray(files, name, Layout.of(metadata))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise group.damaged(files, name) from None

@@ -2,6 +2,9 @@
 
 Which of the two changes nothing but speed, and is decided once, before the first of them. Files
 have no name: the system takes them back when the array goes, and when the process is killed.
+
+What numbers the rows of tables has 32 bits while that is enough, and 64 bits beyond, which is
+decided then, too: kernels are compiled for either.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cadseg.arrays import Array, Ids, Numbers
+    from cadseg.arrays import Array, Ids, Places
 
 PART = 1 << 18
 """Elements that are worked on at a time, where numpy needs temporary arrays."""
@@ -29,11 +32,13 @@ class Scratch:
 
     Attributes:
         folder: for files; None for memory.
+        place: the type of what numbers rows, uint32 or int64.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, place: Any = np.uint32) -> None:
         """Nothing is written yet."""
         self.folder = folder
+        self.place = place
 
     def empty(self, size: int, dtype: Any) -> Array:
         """A new array [size], whatever it holds.
@@ -47,6 +52,17 @@ class Scratch:
             # a full disk is an error now, not a signal later
             os.posix_fallocate(file.fileno(), 0, size * np.dtype(dtype).itemsize)
             return np.asarray(np.memmap(file, dtype, "r+", shape=(size,)))
+
+    def places(self, size: int) -> Places:
+        """A new array [size] of what numbers rows, whatever it holds."""
+        return self.empty(size, self.place)
+
+    def counted(self, size: int) -> Places:
+        """The numbers 0, 1, ... in a new array [size]."""
+        out = self.places(size)
+        for part in parts(size):
+            out[part] = np.arange(part.start, part.stop)
+        return out
 
     def full(self, size: int, value: Any, dtype: Any) -> Array:
         """A new array [size] of `value`."""
@@ -74,22 +90,22 @@ class Scratch:
 
         Args:
             keys: uint64, of equal length.
-
-        Returns:
-            uint32.
         """
         size = keys[0].size
-        assert size < 1 << 32, f"{size} rows are too many for one block"
-        values, places = self.empty(size, np.uint64), self.empty(size, np.uint32)
-        more, more_places = self.empty(size, np.uint64), self.empty(size, np.uint32)
-        for part in parts(size):
-            places[part] = np.arange(part.start, part.stop)
+        assert size <= np.iinfo(self.place).max, f"{size} rows, and places of {self.place}"
+        values, places = self.empty(size, np.uint64), self.counted(size)
+        more, more_places = self.empty(size, np.uint64), self.places(size)
         for key in reversed(keys):
             for part in parts(size):
                 values[part] = key[places[part]]
             if _sort(values, places, more, more_places):
                 values, more, places, more_places = more, values, more_places, places
         return places
+
+
+def place_type(largest: int) -> Any:
+    """The smallest type of places up to `largest`: signed beyond 32 bits, as indices are."""
+    return np.uint32 if largest <= np.iinfo(np.uint32).max else np.int64
 
 
 def parts(size: int) -> Iterator[slice]:
@@ -99,7 +115,7 @@ def parts(size: int) -> Iterator[slice]:
 
 
 @kernel
-def _sort(values: Ids, places: Numbers, more: Ids, more_places: Numbers) -> bool:
+def _sort(values: Ids, places: Places, more: Ids, more_places: Places) -> bool:
     """Sort by the bytes of `values`; returns whether the result is in the second pair of arrays."""
     counts = np.zeros((8, 256), np.int64)
     for i in range(values.size):

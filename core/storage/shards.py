@@ -1,7 +1,6 @@
-"""How an output array is cut into objects, and the bytes of one of them.
+"""The bytes of one shard, written and read.
 
-A shard is one object of a Zarr 3 array, a whole block, made of inner chunks that are compressed one
-by one. `encode` builds a shard from its voxels alone, following Zarr's ``sharding_indexed`` codec
+`encode` builds a shard from its voxels alone, following Zarr's ``sharding_indexed`` codec
 (index at the end). zarr's own writer reads the old shard before it replaces all of it (3.1), which
 costs time and fails where the old shard is broken. `decode` is its inverse, because a run reads its
 own arrays several times over, and zarr takes five to nine times as long.
@@ -17,70 +16,26 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numcodecs import blosc
 
-from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.storage import damage
 from cadseg.storage.checksums import ABSENT, Written, checksum
+from cadseg.storage.layout import CODEC, CODECS, LEVEL, Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cadseg.arrays import Array
 
     Ranges = Callable[[Sequence[tuple[int, int]]], Iterator[bytes]]
 
-# Inner chunks: the smallest box that a viewer reads, near 256 kB of affinities.
-TARGET: Zyx = (16, 128, 128)
-
-# Measured on one core with such chunks (write MB/s, ratio, read MB/s):
-#   affinities (published student, SNEMI3D): zstd 1: 217, 1.7, 664; bit-shuffled: 296, 1.7, 594;
-#     lz4: 803, 1.3, 2142.
-#   u64 labels: zstd 1: 1202, 53, 1854; byte-shuffled: 1144, 55, 1497; lz4: 4891, 23, 6463.
-#   u32 numbers of a block: zstd 1: 936, 47, 1416; lz4: 2954, 15, 4703.
-# Affinities take most of a run's disk: zstd. Ids pack well in any case, and a run reads and writes
-# them again and again: lz4, 0.3 bytes per voxel where zstd takes 0.15.
-CODECS = {1: "zstd"}  # by bytes per voxel
-CODEC, LEVEL = "lz4", 1
-
 # A worker is one thread; and with several, the bytes would depend on which of them ends first.
 blosc.use_threads = False
 
-_BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _EMPTY = 2**64 - 1  # index entry of an inner chunk that is all 0
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Shapes of an array of shards, and of their inner chunks; the type of its elements."""
-
-    shape: tuple[int, ...]
-    shard: tuple[int, ...]
-    inner: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @classmethod
-    def of(cls, metadata: Mapping[str, Any]) -> Layout:
-        """The layout that `array_metadata` has described."""
-        (sharding,) = metadata["codecs"]
-        return cls(
-            shape=tuple(metadata["shape"]),
-            shard=tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
-            inner=tuple(sharding["configuration"]["chunk_shape"]),
-            dtype=np.dtype(metadata["data_type"]),
-        )
-
-
-def inner_shape(shard: Zyx) -> Zyx:
-    """Voxels per inner chunk: per axis the largest divisor of the shard's length up to TARGET.
-
-    An axis without a divisor of at least 8 (a prime, say) is not cut.
-    """
-    return zyx(_inner_length(n, target) for n, target in zip(shard, TARGET, strict=True))
 
 
 def encode(
@@ -151,10 +106,28 @@ def decode(
             out[target] = 0
             continue
         content = next(chunks)
-        if content[-4:] != sums[cell].tobytes() or checksum(content[:-4]) != sums[cell]:
-            raise ValueError(f"it was changed, in chunk {cell}")
+        _check_chunk(content, sums, cell)
         chunk = np.frombuffer(_unpacked(content[:-4]), out.dtype.newbyteorder("<"))
         out[target] = chunk.reshape(layout.inner)[source]
+
+
+def check(read: Ranges, layout: Layout, written: Written) -> None:
+    """Read all of a shard, a chunk at a time.
+
+    Raises:
+        ValueError: it is not what was written; what was found.
+        FileNotFoundError: there is no shard.
+    """
+    places, sums = _tail(read, layout, written)
+    cells = [cell for cell in np.ndindex(sums.shape) if places[cell][0] != _EMPTY]
+    contents = read([_place(places[cell]) for cell in cells])
+    for cell, content in zip(cells, contents, strict=True):
+        _check_chunk(content, sums, cell)
+
+
+def _check_chunk(content: bytes, sums: Array, cell: tuple[int, ...]) -> None:
+    if content[-4:] != sums[cell].tobytes() or checksum(content[:-4]) != sums[cell]:
+        raise ValueError(f"it was changed, in chunk {cell}")
 
 
 def _place(entry: Array) -> tuple[int, int]:
@@ -183,74 +156,6 @@ def _unpacked(content: bytes) -> bytes:
         return bytes(blosc.decompress(content))
     except Exception as error:  # the codec raises its own
         raise ValueError(damage.reason(error)) from None
-
-
-def array_metadata(
-    lead: tuple[int, ...],
-    shape: Zyx,
-    dtype: str,
-    shard: Zyx,
-    attributes: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Content of ``zarr.json`` for an array of such shards; leading axes lie whole in each."""
-    itemsize = np.dtype(dtype).itemsize
-    pack = {
-        "cname": CODECS.get(itemsize, CODEC),
-        "clevel": LEVEL,
-        "shuffle": "noshuffle",
-        "blocksize": 0,
-    }
-    crc = {"name": "crc32c"}
-    sharding = {
-        "chunk_shape": [1] * len(lead) + list(inner_shape(shard)),
-        "codecs": [
-            _BYTES,
-            {"name": "blosc", "configuration": {"typesize": itemsize, **pack}},
-            crc,
-        ],
-        "index_codecs": [_BYTES, crc],
-        "index_location": "end",
-    }
-    grid = {"chunk_shape": [*lead, *shard]}
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": [*lead, *shape],
-        "data_type": np.dtype(dtype).name,
-        "chunk_grid": {"name": "regular", "configuration": grid},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": 0,
-        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-        "dimension_names": ["c"] * len(lead) + ["z", "y", "x"],
-        "attributes": dict(attributes),
-    }
-
-
-def cells(cover: Roi, shard: Zyx, extent: Zyx) -> Iterator[tuple[Zyx, Roi]]:
-    """The shards that make up `cover`: place in the array's grid, and the voxels of each.
-
-    Args:
-        cover: whole shards, clipped to the array.
-        shard: voxels per shard.
-        extent: voxels of the array.
-    """
-    for b, e, n, end in zip(cover.begin, cover.end, shard, extent, strict=True):
-        assert b % n == 0, f"{cover} cuts shards of {shard}"
-        assert e % n == 0 or e == end, f"{cover} cuts shards of {shard}"
-    return touched(cover, shard)
-
-
-def touched(roi: Roi, shard: Zyx) -> Iterator[tuple[Zyx, Roi]]:
-    """The shards that `roi` meets: place in the array's grid, and the voxels of each in `roi`."""
-    spans = (range(b // n, -(-e // n)) for b, e, n in zip(roi.begin, roi.end, shard, strict=True))
-    for cell in itertools.product(*spans):
-        begin = zyx(c * n for c, n in zip(cell, shard, strict=True))
-        yield zyx(cell), Roi(begin, begin).grown((0, 0, 0), shard).clipped(roi)
-
-
-def _inner_length(length: int, target: int) -> int:
-    best = max(d for d in range(1, min(length, target) + 1) if length % d == 0)
-    return best if best >= min(8, target) else length
 
 
 def _overlap(

@@ -107,7 +107,7 @@ def _source(files: Files, name: str, written: Written | None) -> Any:
     """What pyarrow reads: a small file is in memory, of a larger one no more than is needed."""
     if written is None or written.length > _PIECE:
         if written is not None:
-            _check(files, name, written)
+            check(files, name, written)
         return pa.PythonFile(_Object(files, name), "r")
     content = files.read(name)
     if (len(content), checksum(content)) != written:
@@ -115,8 +115,12 @@ def _source(files: Files, name: str, written: Written | None) -> Any:
     return pa.BufferReader(content)
 
 
-def _check(files: Files, name: str, written: Written) -> None:
-    """Compare the content with what it must be, a piece at a time."""
+def check(files: Files, name: str, written: Written) -> None:
+    """Compare the content with what it must be, a piece at a time.
+
+    Raises:
+        DamagedError: it is not that.
+    """
     spans = [(begin, _PIECE) for begin in range(0, written.length + 1, _PIECE)]
     sink = Counted(_Nowhere())
     for piece in files.read_ranges(name, spans):

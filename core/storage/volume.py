@@ -9,7 +9,7 @@ the volume is our error, a missing chunk holds the fill value, a chunk that cann
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import itertools
 import math
 import warnings
@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 import zarr.errors
+from zarr.abc.store import SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
 from cadseg.blocks import Roi, Zyx, zyx
@@ -27,7 +30,7 @@ from cadseg.errors import VolumeError
 from cadseg.storage import damage, ome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from zarr.abc.store import Store
 
@@ -35,8 +38,14 @@ if TYPE_CHECKING:
     from cadseg.storage.ome import Geometry, Size
 
 ACCEPTED = "a Zarr array or an OME-Zarr image, in a folder or at a URL"
-SAMPLES = 16  # boxes that a fingerprint reads
-SAMPLE_LENGTH = 64  # voxels per axis of such a box, at most
+LONGEST = 2**26
+"""Voxels of an axis."""
+
+MOST = 2**63
+"""Voxels of a volume: ids are places in it, counted from 1, of 64 bits."""
+
+END = 16
+"""Last bytes of a file that are looked at: some checksums lie there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,39 +109,50 @@ class Volume:
             raise VolumeError(f"volume {self.url}: cannot read {roi} ({reason})") from error
         return np.ascontiguousarray(data, self.dtype)
 
-    def fingerprint(self) -> dict[str, Any]:
-        """What the volume is, as plain data: equal for equal volumes, wherever they lie.
+    @property
+    def fill_value(self) -> str:
+        """Value of voxels whose chunk is missing."""
+        return str(self._array.fill_value)
 
-        Reads a few small boxes, whatever the size of the volume.
+    @property
+    def files(self) -> tuple[int, ...]:
+        """Number of files along each axis of the array, those included that are left out."""
+        lengths = self._array.shards or self._array.chunks
+        return tuple(-(-n // m) for n, m in zip(self._array.shape, lengths, strict=True))
+
+    def file_ends(self, places: Sequence[tuple[int, ...]]) -> list[tuple[int, str] | None]:
+        """Of the files at these places of their grid, the size and the last bytes, as text.
+
+        In the last bytes lie the checksums of gzip and crc32c, and that of a shard's index. None
+        where there is no file.
+
+        Raises:
+            VolumeError: the store does not say.
         """
-        digest = hashlib.sha256()
-        for roi in self._samples():
-            digest.update(self.read(roi).tobytes())
-        return {
-            "shape": list(self.shape),
-            "dtype": str(self.dtype),
-            "chunks": list(self.chunks),
-            "fill_value": str(self._array.fill_value),
-            "voxel_size_nm": None if self.voxel_size_nm is None else list(self.voxel_size_nm),
-            "samples": digest.hexdigest(),
-        }
+        try:
+            return sync(self._file_ends(places))
+        except Exception as error:  # stores raise their own
+            reason = damage.reason(error)
+            raise VolumeError(f"volume {self.url}: cannot look at its files ({reason})") from error
+
+    async def _file_ends(self, places: Sequence[tuple[int, ...]]) -> list[tuple[int, str] | None]:
+        store, encode = self._array.store, self._array.metadata.encode_chunk_key
+        last = default_buffer_prototype(), SuffixByteRequest(END)
+
+        async def end(place: tuple[int, ...]) -> tuple[int, str] | None:
+            key = f"{self._array.path}/{encode(place)}".lstrip("/")
+            try:
+                size, found = await asyncio.gather(store.getsize(key), store.get(key, *last))
+            except FileNotFoundError:
+                return None
+            return None if found is None else (size, found.to_bytes().hex())
+
+        return list(await asyncio.gather(*map(end, places)))
 
     @property
     def _dropped(self) -> int:
         lead = self._array.shape[:-3]
         return len(lead) - len(list(itertools.dropwhile(lambda n: n == 1, lead)))
-
-    def _samples(self) -> Iterator[Roi]:
-        """Boxes spread evenly over the volume's chunks."""
-        chunk = zyx(self.chunks[-3:])
-        counts = [-(-n // c) for n, c in zip(self.extent, chunk, strict=True)]
-        total = math.prod(counts)
-        for place in sorted({(2 * i + 1) * total // (2 * SAMPLES) for i in range(SAMPLES)}):
-            cell = np.unravel_index(place, counts)
-            begin = zyx(i * c for i, c in zip(cell, chunk, strict=True))
-            length = zyx(min(c, SAMPLE_LENGTH) for c in chunk)
-            end = zyx(b + n for b, n in zip(begin, length, strict=True))
-            yield Roi(begin, end).clipped(Roi((0, 0, 0), self.extent))
 
 
 def open_volume(url: str) -> Volume:
@@ -147,17 +167,32 @@ def open_volume(url: str) -> Volume:
         if isinstance(node, zarr.Group):
             node, geometry = _array_of(node, url)
         geometry = geometry or ome.of_array(node.attrs) or _from_parent(url)
-    except (LookupError, TypeError, ValueError) as error:  # metadata is whatever others wrote
+    except ValueError as error:
         raise VolumeError(f"volume {url}: {error}") from None
+    except Exception as error:  # metadata is whatever others wrote
+        reason = damage.reason(error)
+        raise VolumeError(f"volume {url}: its metadata is not understood ({reason})") from None
     volume = Volume(url, geometry, node)
-    if not 3 <= len(node.shape) or len(volume.shape) > 4:
-        raise VolumeError(
-            f"volume {url}: has the shape {node.shape}; accepted are the axes z, y, x, "
-            "or channel, z, y, x"
-        )
-    if np.dtype(node.dtype).kind not in "buif":
-        raise VolumeError(f"volume {url}: has the type {node.dtype}; accepted are numbers")
+    _check(volume, node)
     return volume
+
+
+def _check(volume: Volume, node: zarr.Array[Any]) -> None:
+    """Refuse an array that is no volume of numbers."""
+    if not 3 <= len(node.shape) or len(volume.shape) > 4:
+        problem = f"shape {node.shape}; accepted are the axes z, y, x, or channel, z, y, x"
+    elif np.dtype(node.dtype).kind not in "buif":
+        problem = f"type {node.dtype}; accepted are numbers"
+    elif max(node.shape) > LONGEST or math.prod(node.shape[-3:]) > MOST:
+        problem = (
+            f"shape {node.shape}; accepted are axes of up to {LONGEST} voxels, and {MOST} voxels "
+            "in all"
+        )
+    elif min((*node.chunks, *(node.shards or ()))) < 1:
+        problem = f"chunks {node.chunks}; accepted are lengths above 0"
+    else:
+        return
+    raise VolumeError(f"volume {volume.url}: has the {problem}")
 
 
 def _node(url: str) -> zarr.Array[Any] | zarr.Group:

@@ -18,6 +18,8 @@ from cadseg.models.training.validate import ValidationConfig
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cadseg.config import Override
+
 Width = Annotated[int, Field(gt=0, multiple_of=MULTIPLE)]
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
 
@@ -57,8 +59,8 @@ class TrainConfig(Strict):
     log_every: Positive
 
 
-def load(name_or_file: str, overrides: Sequence[str] = ()) -> TrainConfig:
-    """The training config of that name, or in that file, with ``key=value`` overrides applied.
+def load(name_or_file: str, overrides: Sequence[Override] = ()) -> TrainConfig:
+    """The training config of that name, or in that file, with overrides applied.
 
     Raises:
         ConfigError: no such config; not YAML; a key unknown, missing, or out of range.

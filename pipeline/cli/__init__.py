@@ -22,12 +22,16 @@ COMMANDS = (
     "plan",
     "status",
     "relabel",
+    "verify",
     "evaluate",
     "weights",
     "train",
     "demo",
 )
 
+
+LONGEST = 400
+"""Characters of a word that are shown; of a longer one the ends."""
 
 # click 8.1 shows a group's help itself
 HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -56,20 +60,21 @@ def main() -> None:
     """Run the command line; errors that a user can repair are one sentence on stderr."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
-        cadseg.main(prog_name="cadseg", standalone_mode=False)
+        if code := cadseg.main(prog_name="cadseg", standalone_mode=False):
+            sys.exit(code)  # of a command that has found something, such as damage
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
         if isinstance(error, HELP):
             error.show()
         else:
-            click.echo(f"Error: {error.format_message()}", err=True)
+            _say(error.format_message())
         sys.exit(error.exit_code)
     except CadsegError as error:
-        click.echo(f"Error: {error}", err=True)
+        _say(str(error))
         sys.exit(1 if isinstance(error, StageError) else 2)
     except OSError as error:
-        click.echo(f"Error: {error}", err=True)
+        _say(str(error))
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         words = ["cadseg", *sys.argv[1:]]
@@ -79,3 +84,11 @@ def main() -> None:
         sys.exit(130)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _say(problem: str) -> None:
+    """One line on stderr, whatever the words of others in it hold."""
+    shown = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in problem)
+    half = LONGEST // 2
+    words = (w if len(w) <= LONGEST else f"{w[:half]}...{w[-half:]}" for w in shown.split(" "))
+    click.echo(f"Error: {' '.join(words)}", err=True)

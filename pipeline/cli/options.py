@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +11,7 @@ import click
 from cadseg.pipeline.cli import parse
 
 if TYPE_CHECKING:
+    from cadseg.config import Override
     from cadseg.pipeline.execution.driver import Execution
 
 F = Callable[..., Any]
@@ -36,6 +36,7 @@ VOLUME = (
     click.option("--voxel-size", metavar="Z,Y,X", help="In nm, if metadata has none."),
     click.option("--until", metavar="STAGE", help="Stop after this stage."),
     click.option("--restart", is_flag=True, help="Redo stages whose inputs changed."),
+    click.option("--verify-input", is_flag=True, help="Compare all voxels of VOLUME and MASK."),
 )
 EXECUTION = (
     click.option(
@@ -43,8 +44,10 @@ EXECUTION = (
     ),
     click.option("--serial", is_flag=True, help="Everything in this process, for debugging."),
     click.option("--timeout", type=float, help="Seconds that a block may take."),
-    click.option("--tracking", type=click.Path(path_type=Path), help="Local folder for notes."),
 )
+REQUESTED = ("out", "config", "until", "restart", "verify_input")
+"""Options that say the same to the library."""
+
 SHORTHANDS = {
     "mask": "volume.mask",
     "threshold": "segment.threshold",
@@ -64,7 +67,7 @@ def request_options(raw: bool) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def command(**given: Any) -> Any:
-            request = {name: given.pop(name) for name in ("out", "config", "until", "restart")}
+            request = {name: given.pop(name) for name in REQUESTED}
             request["overrides"] = _overrides(given)
             return function(request=request, **given)
 
@@ -77,13 +80,11 @@ def execution_options(function: F) -> F:
     """Options that say how to run, which never change the result; passed on as ``execution``."""
 
     @functools.wraps(function)
-    def command(
-        workers: int, serial: bool, timeout: float | None, tracking: Path | None, **given: Any
-    ) -> Any:
+    def command(workers: int, serial: bool, timeout: float | None, **given: Any) -> Any:
         def execution() -> Execution:
             from cadseg.pipeline.execution.driver import Execution
 
-            return Execution(workers=workers, serial=serial, timeout=timeout, tracking=tracking)
+            return Execution(workers=workers, serial=serial, timeout=timeout)
 
         return function(execution=execution, **given)
 
@@ -97,15 +98,15 @@ def _with_options(command: F, options: Iterable[Callable[[F], F]]) -> F:
     return command
 
 
-def _overrides(given: dict[str, Any]) -> list[str]:
-    """Shorthands as ``key=value``, after those that were written as such."""
-    overrides = list(given.pop("sets"))
+def _overrides(given: dict[str, Any]) -> list[Override]:
+    """What options say, after what was written as ``key=value``."""
+    overrides: list[Override] = list(given.pop("sets"))
     box, size = given.pop("roi"), given.pop("voxel_size")
     if box is not None:
-        overrides.append(f"volume.roi={parse.roi(box)}")
+        overrides.append(("volume.roi", parse.roi(box)))
     if size is not None:
-        overrides.append(f"volume.voxel_size={parse.voxel_size(size)}")
+        overrides.append(("volume.voxel_size", parse.voxel_size(size)))
     if given.pop("discard_affinities", False):
-        overrides.append("predict.keep_affinities=false")
+        overrides.append(("predict.keep_affinities", False))
     values = {key: given.pop(name, None) for name, key in SHORTHANDS.items()}
-    return overrides + [f"{key}={value}" for key, value in values.items() if value is not None]
+    return overrides + [(key, value) for key, value in values.items() if value is not None]

@@ -40,7 +40,7 @@ def thresholds(text: str) -> list[float]:
     """``low:high:step`` as thresholds, both ends included, without rounding errors of the sum."""
     try:
         low, high, step = map(Decimal, text.split(":"))
-        if not (0 <= low <= high <= 1 and step > 0 and (high - low) / step < MOST):
+        if not (0 <= low <= high <= 1 and 0 < step <= 1 and (high - low) / step < MOST):
             raise ValueError
     except (ValueError, InvalidOperation):
         raise click.BadParameter(

@@ -41,7 +41,7 @@ def _show(plan: Plan) -> None:
         )
     click.echo(
         f"memory: up to {plan.memory / 1e9:.1f} GB per worker, "
-        f"{plan.workers * plan.memory / 1e9:.1f} GB in all; this machine has {plan.ram / 1e9:.1f}"
+        f"{plan.memory_of(plan.workers) / 1e9:.1f} GB in all; this machine has {plan.ram / 1e9:.1f}"
     )
     click.echo(
         f"disk: about {plan.disk / 1e9:.1f} GB in {plan.files} files, {plan.disk_limit / 1e9:.1f} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 def command(out: str) -> None:
     """Show how far the run in OUT is: blocks, speed, time left, residue, the last errors."""
     from cadseg.blocks import cell_name
+    from cadseg.pipeline.execution import verify
     from cadseg.pipeline.execution.status import status
     from cadseg.workers.stages import steps_of
     from cadseg.workers.store import Store
@@ -32,6 +34,8 @@ def command(out: str) -> None:
         )
     for line in _residue(steps):
         click.echo(line)
+    if (verified := verify.read(store.files)) is not None:
+        click.echo(f"verified on {time.ctime(verified.when)}: {verified}")
     for step in steps:
         for failure in step.failures:
             block = f"{step.step} block {cell_name(failure.cell)}"

@@ -3,8 +3,8 @@
 The processes of a run, and what lives in each, from the user's down::
 
     driver      the user's command           driver  watch  outcome  progress  lock  serial
-                                             repair  done  waves
-    server      holds daisy, the queue       server  tracking
+                                             repair  done  waves  guard  verify
+    server      holds daisy, the queue       server
     stub        daisy's, one per worker      stub
     worker      computes blocks              worker  attempt
 

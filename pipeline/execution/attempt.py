@@ -18,7 +18,7 @@ from cadseg.blocks import Zyx, cell_name
 from cadseg.pipeline.execution.notes import clear_notes, read_note, write_note
 from cadseg.pipeline.execution.reports import report
 from cadseg.workers.process import process
-from cadseg.workers.store import LostBlockError
+from cadseg.workers.records import LostBlockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,8 +82,7 @@ def attempt(
         where = f"{step.name} block {cell_name(cell)}, attempt {number}"
         with store.files.local(log).open("a", encoding="utf-8") as file:
             file.write(f"{time.ctime()} {where} failed:\n{traceback.format_exc()}\n")
-        line = f"{type(error).__name__}: {error}".splitlines()[0]
-        write_note(store.files, step, cell, attempt=number, log=log, error=line)
+        write_note(store.files, step, cell, attempt=number, log=log, error=error)
         raise
     except BaseException:  # stopped from outside: that does not count as an attempt
         clear_notes(store.files, step, [cell])

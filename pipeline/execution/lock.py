@@ -14,32 +14,40 @@ where there is a lock that it has not seen lapse: it had looked before that run 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
 import re
+import sys
 import threading
 import time
 import uuid
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from cadseg.errors import OutputError
+from cadseg.pipeline.execution.guard import apart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cadseg.storage.files import Files
 
 LOCK = re.compile(r"lock-(\d+)\.json")
 BEAT = 10.0  # seconds between two renewals
 LAPSE = 120.0  # seconds without one after which a lock lapses whose process we cannot see
+PATIENCE = 5.0  # seconds for which the end of a run waits for a disk that may not answer
 
 
 @contextlib.contextmanager
-def lock(files: Files) -> Iterator[None]:
+def lock(files: Files) -> Iterator[Callable[[], None]]:
     """Be the one run at `files`.
+
+    Yields:
+        what checks that this run is still the one, and that the store takes what it writes.
 
     Raises:
         OutputError: another run is alive there.
@@ -49,13 +57,22 @@ def lock(files: Files) -> Iterator[None]:
     over = threading.Event()
     beat = threading.Thread(target=_beat, args=(files, name, me, over), daemon=True)
     beat.start()
+
+    def check() -> None:
+        if not _is_mine(files, name, me):
+            raise OSError(errno.ESTALE, "another run has taken the folder over")
+        files.check()
+
+    def release() -> None:
+        beat.join()
+        if _is_mine(files, name, me):
+            files.remove(name)
+
     try:
-        yield
+        yield check
     finally:
         over.set()
-        beat.join()
-        if _holder(_read(files, name)).get("token") == me["token"]:  # a silent run may have lost it
-            files.remove(name)
+        wait([apart(release)], PATIENCE)
 
 
 def _taken(files: Files, me: dict[str, Any]) -> str:
@@ -89,6 +106,9 @@ def _lapsed(files: Files, name: str) -> bytes | None:
         OutputError: it is alive.
     """
     content, since = _read(files, name), time.monotonic()
+    if content is not None and _alive(_holder(content)) is None:
+        text = f"waiting for up to {LAPSE:g} seconds to see whether the run of {name} is alive"
+        print(f"{files.url}: {text}", file=sys.stderr)
     while (found := _read(files, name)) is not None:
         alive = _alive(_holder(found))
         if alive or found != content:
@@ -104,6 +124,11 @@ def _read(files: Files, name: str) -> bytes | None:
         return files.read(name)
     except FileNotFoundError:
         return None
+
+
+def _is_mine(files: Files, name: str, me: dict[str, Any]) -> bool:
+    # a run that was silent for long may have lost its lock
+    return bool(_holder(_read(files, name)).get("token") == me["token"])
 
 
 def _holder(content: bytes | None) -> dict[str, Any]:

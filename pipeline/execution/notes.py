@@ -2,7 +2,8 @@
 
 While a block is computed, and after it failed, a note lies in
 ``OUT/logs/attempts/STEP/.../Z.Y.X.json``: which attempt it is, in which process, and the first line
-of its error (null while it runs, or when its process died without a word). The note goes when the
+of its error and the system's number for it (null while it runs, or when its process died without a
+word). The note goes when the
 block is done.
 """
 
@@ -30,6 +31,17 @@ Note = dict[str, Any]
 
 ATTEMPTS = "logs/attempts"
 
+KEYS: dict[str, tuple[type, ...]] = {
+    "attempt": (int,),
+    "error": (str, type(None)),
+    "errno": (int, type(None)),
+    "log": (str,),
+    "pid": (int,),
+    "host": (str,),
+    "started": (float,),
+}
+"""Of a note, with the types of their values; any other is damaged, and none."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -49,24 +61,35 @@ def read_note(files: Files, step: Step, cell: Zyx) -> Note | None:
     """The note on an unfinished block, if there is one."""
     try:
         note = json.loads(files.read(note_name(step, cell)))
-    except (FileNotFoundError, ValueError):
+        types = {key: type(value) for key, value in note.items()}
+    except (FileNotFoundError, ValueError, AttributeError, RecursionError):
         return None
-    return dict(note)
+    sound = all(types.get(key) in accepted for key, accepted in KEYS.items())
+    inside = sound and ".." not in note["log"] and not note["log"].startswith("/")
+    return note if inside and 0 < note["pid"] < 2**31 else None
 
 
 def write_note(
-    files: Files, step: Step, cell: Zyx, *, attempt: int, log: str, error: str | None = None
+    files: Files,
+    step: Step,
+    cell: Zyx,
+    *,
+    attempt: int,
+    log: str,
+    error: BaseException | None = None,
 ) -> None:
     """Note that this process tries a block, or how it failed."""
+    line = None if error is None else f"{type(error).__name__}: {error}".splitlines()[0]
     note = {
         "attempt": attempt,
-        "error": error,
+        "error": line,
+        "errno": getattr(error, "errno", None),
         "log": log,
         "pid": os.getpid(),
         "host": os.uname().nodename,
         "started": time.time(),
     }
-    files.write(note_name(step, cell), json.dumps(note).encode())
+    files.write(note_name(step, cell), json.dumps(note).encode(), durable=False)
 
 
 def clear_notes(files: Files, step: Step, cells: Collection[Zyx] | None = None) -> None:

@@ -18,10 +18,10 @@ from cadseg.pipeline.execution.reports import clear_report, reports
 from cadseg.storage.checksums import DamagedError
 from cadseg.workers.names import pack_name, record_name
 from cadseg.workers.packs import NONE, cells_of, lengths_of, without
-from cadseg.workers.store import LostBlockError
+from cadseg.workers.records import LostBlockError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cadseg.blocks import Zyx
     from cadseg.storage.columns import Table
@@ -76,13 +76,23 @@ class Repair:
         Raises:
             StageError: a file was lost again and again.
         """
+        found = list(reports(self._store.files))
+        steps = self.withdraw(found)
+        for lost in found:
+            clear_report(self._store.files, lost)
+        return steps
+
+    def withdraw(self, lost: Iterable[LostBlockError]) -> set[str]:
+        """Have these blocks count as not done; the steps of which there was any.
+
+        Raises:
+            StageError: a file was lost again and again.
+        """
         found: dict[str, list[LostBlockError]] = defaultdict(list)
-        for lost in reports(self._store.files):
-            found[lost.step].append(lost)
+        for error in lost:
+            found[error.step].append(error)
         for step, some in found.items():
             self._withdraw(step, some)
-            for lost in some:
-                clear_report(self._store.files, lost)
         return set(found)
 
     def _rows(self, step: Step, above: Zyx, cells: Sequence[Zyx], among: Done) -> Table:
@@ -132,9 +142,10 @@ class _Sizes(dict[str, "Mapping[str, int]"]):
 def _misfits(store: Store, step: Step, rows: Table, sizes: _Sizes) -> Iterator[LostBlockError]:
     """Blocks of one step with files that are not there, or not as long as they must be."""
     cells = [(z, y, x) for z, y, x in cells_of(rows).tolist()]
-    files = store.names_of(step, cells) if cells else []
     lost = set()
-    for names, lengths in zip(files, lengths_of(rows), strict=True):
+    if not cells:
+        return
+    for names, lengths in zip(store.names_of(step, cells), lengths_of(rows), strict=True):
         for name, length, cell in zip(names, lengths.tolist(), cells, strict=True):
             folder, _, file = name.rpartition("/")
             if sizes[folder].get(file, 0) == length or length == NONE or cell in lost:

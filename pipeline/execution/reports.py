@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from cadseg.workers.names import divided, listed
-from cadseg.workers.store import LostBlockError
+from cadseg.workers.records import LostBlockError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

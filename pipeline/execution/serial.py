@@ -15,6 +15,7 @@ from cadseg.pipeline.execution.attempt import attempt
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 
+    from cadseg.pipeline.execution.guard import Guard
     from cadseg.pipeline.execution.watch import Watch
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
@@ -55,6 +56,7 @@ def run_serial(
     store: Store,
     steps: Sequence[Step],
     watch: Watch,
+    guard: Guard,
     *,
     retries: int,
     order: int | None,
@@ -65,6 +67,7 @@ def run_serial(
         store: the run.
         steps: the steps.
         watch: knows what is done, and is told.
+        guard: knows whether anything can be written.
         retries: how often a failed block is tried again.
         order: seed that shuffles the blocks; None for the order of the steps and the grid.
     """
@@ -95,6 +98,7 @@ def run_serial(
                 waiting.append((step, cell))
                 continue
             moving = True
+            guard.ask()
             if _tried(store, step, cell, retries):
                 watch.finished(step, cell)
             elif watch.failing():

@@ -3,8 +3,9 @@
 daisy is the queue of blocks: it knows which blocks of which steps there are, hands
 out one as soon as the blocks upstream that it reads are done, and hands out again one that failed
 or whose worker died. All else is ours. What is done is said by our records: daisy is told so when
-it starts, and is not believed at the end. Attempts are counted by our notes, stuck blocks are ended
-by our alarm, and workers are started by a launcher; daisy's own limits are set out of reach.
+it starts, is not believed at the end, and keeps nothing on a disk. Attempts are counted by our
+notes, stuck blocks are ended by our alarm, and workers are started by a launcher; daisy's own
+limits are set out of reach.
 
 The server leads a process group with everything below it, so that one signal ends a run.
 """
@@ -21,13 +22,11 @@ from typing import TYPE_CHECKING, Any
 from cadseg.blocks import Grid, Roi, zyx
 from cadseg.pipeline.execution.forkserver import die_with
 from cadseg.pipeline.execution.stub import Stub
-from cadseg.pipeline.execution.tracking import folder_of
 from cadseg.pipeline.execution.worker import Worker
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from cadseg.blocks import Zyx
     from cadseg.pipeline.execution.attempt import Pace
@@ -52,7 +51,6 @@ class ServerConfig:
         workers: processes that compute at the same time.
         retries: how often a failed block is tried again.
         timeout: seconds that a block may take; None for a limit from the blocks measured so far.
-        tracking: the folder for daisy's tracking.
         launcher: makes what starts the workers.
         parent: the process that started the server, and with which it ends.
     """
@@ -63,7 +61,6 @@ class ServerConfig:
     workers: int
     retries: int
     timeout: float | None
-    tracking: Path
     launcher: Callable[[], Launcher]
     parent: int
 
@@ -137,7 +134,5 @@ def _task(store: Store, config: ServerConfig, part: Part, launcher: Launcher) ->
         # a worker that leaves for want of work counts as a restart, too
         max_worker_restarts=left * (config.retries + 1) + 10_000_000,
         timeout=NEVER,
-        resource_tracking=True,
-        tracking_path=str(folder_of(config.tracking, store, step, done)),
         skip_mask=done,
     )

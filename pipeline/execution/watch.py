@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -13,19 +14,20 @@ from typing import TYPE_CHECKING, Protocol
 import psutil
 
 from cadseg.errors import StageError
+from cadseg.pipeline.execution.guard import FATAL
 from cadseg.pipeline.execution.notes import clear_notes, notes
 from cadseg.pipeline.execution.records import ENOUGH, loose_cells, pack, rows_in, super_cells
 from cadseg.storage.checksums import DamagedError
 from cadseg.workers.names import super_cell
 
 if TYPE_CHECKING:
-    import subprocess
     import types
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cadseg.blocks import Zyx
     from cadseg.pipeline.execution.done import Done
+    from cadseg.pipeline.execution.guard import Guard
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
 
@@ -88,8 +90,8 @@ class Watch:
             del self._fresh[step.name, above]
             self._pack(step, above)
 
-    def look(self) -> None:
-        """Count in all blocks that got done since the last look."""
+    def look(self) -> bool:
+        """Count in all blocks that got done since the last look; whether the run is failing."""
         for step in self._steps:
             done = self.done[step.name]
             if len(done) == self._store.grid.count(step.level):
@@ -100,6 +102,7 @@ class Watch:
                 for cell in cells:
                     if done.meets(cell) and cell not in done:
                         self.finished(step, cell)
+        return self.failing()
 
     def _pack(self, step: Step, above: Zyx) -> None:
         cells = loose_cells(self._store.files, step.name, above)
@@ -121,6 +124,13 @@ class Watch:
             noted = notes(self._store.files, step).items()
             ended = [cell for cell, note in noted if note["error"] is None]
             clear_notes(self._store.files, step, ended)
+
+    def check(self) -> None:
+        """Raise the error of a block that every other block would have, too."""
+        for step in self._steps:
+            for note in notes(self._store.files, step).values():
+                if note.get("errno") in FATAL:
+                    raise OSError(note["errno"], os.strerror(note["errno"]))
 
     def failing(self) -> bool:
         """Whether there is a step of which the first attempts of this run all failed."""
@@ -159,27 +169,35 @@ def stoppable(*, at_once: bool) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def follow(server: subprocess.Popen[bytes], watch: Watch, stop: Sequence[int], log: Path) -> None:
-    """Wait until `server` ends; end it, and its process group, on a signal or a failing run."""
+def follow(
+    server: subprocess.Popen[bytes], watch: Watch, guard: Guard, stop: Sequence[int], log: Path
+) -> None:
+    """Wait until `server` ends; end it, and its process group, on a signal or a failing run.
+
+    Raises:
+        OSError: nothing can be written any more, or the disk does not answer.
+        StageError: the server failed.
+        Interrupted: by a signal.
+    """
     failing = False
     try:
         while server.poll() is None and not stop and not failing:
             started = time.monotonic()
-            watch.look()
-            failing = watch.failing()
+            failing = guard.wait(watch.look)
             cost = time.monotonic() - started
             until = started + max(POLL, 10 * cost)
             while server.poll() is None and not stop and time.monotonic() < until:
                 time.sleep(0.05)
         code = server.poll()
-        watch.look()
+        guard.wait(watch.look)
     finally:
         _end(server)
     if stop or failing:
-        watch.forget()
+        guard.wait(watch.forget)
     if stop:
         raise Interrupted
     if code:
+        guard.check()
         last = (log.read_text("utf-8", "replace").splitlines() or ["no output"])[-1]
         raise StageError(f"the server of the blocks ended with code {code} ({last}); see {log}")
 
@@ -187,7 +205,8 @@ def follow(server: subprocess.Popen[bytes], watch: Watch, stop: Sequence[int], l
 def _end(server: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a disk
+        server.wait(5)
     # its workers are nobody's children now: wait until the kernel has ended them, too
     for _ in range(100):
         if not any(_group(process) == server.pid for process in psutil.process_iter()):

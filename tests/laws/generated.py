@@ -60,7 +60,7 @@ class Case:
         return Fraction(str(self.floor)) * 255
 
     def affinities(self) -> Array:
-        """[3, z, y, x] uint8 of a few levels."""
+        """[3, z, y, x] uint8 of a few levels, one of them the floor where that is a byte."""
         rng = np.random.default_rng(self.seed)
         coarse = [-(-n // self.grain) for n in self.shape]
         noise = rng.random((3, *coarse)).repeat(self.grain, 1).repeat(self.grain, 2)
@@ -68,7 +68,10 @@ class Case:
         if self.smooth:
             noise = ndimage.gaussian_filter(noise, (0, 0, self.smooth, self.smooth))
         ranks = noise.ravel().argsort().argsort().reshape(noise.shape) / noise.size
-        levels = np.sort(rng.choice(256, self.levels, replace=False))
+        levels = rng.choice(256, self.levels, replace=False)
+        if self.lowest.denominator == 1:
+            levels[0] = int(self.lowest)
+        levels.sort()
         chosen: Array = levels[(ranks * self.levels).astype(int)].astype(np.uint8)
         return chosen
 
@@ -113,7 +116,7 @@ def cases(draw: st.DrawFn, largest: Zyx = (4, 12, 14)) -> Case:
         draw(st.integers(1, largest[1])),
         draw(st.integers(1, largest[2])),
     )
-    floor = draw(st.sampled_from([0.0, 0.1, 0.3, 0.5]))
+    floor = draw(st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.6, 1.0]))
     return Case(
         seed=draw(st.integers(0, 2**20)),
         shape=shape,
@@ -128,7 +131,7 @@ def cases(draw: st.DrawFn, largest: Zyx = (4, 12, 14)) -> Case:
         sigma=draw(st.sampled_from([0.1, 0.5, 1.0])),
         boundary_weight=draw(st.sampled_from([0.0, 0.7, 8.0])),
         floor=floor,
-        threshold=draw(st.sampled_from([t for t in (0.0, 0.3, 0.5, 0.9, 1.0) if t >= floor])),
+        threshold=draw(st.sampled_from([t for t in (0.0, 0.2, 0.3, 0.5, 0.6, 1.0) if t >= floor])),
         min_voxels=draw(st.sampled_from([0, 0, 1, 3, 10, 50])),
     )
 

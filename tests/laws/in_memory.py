@@ -111,8 +111,9 @@ class MemoryStore(Store):
             for cell in self.grid.cells(level):
                 block = self.grid.block(level, cell)
                 out = MemoryWriter(self, block)
-                out.table("exits", {"exit": none, "top": none})
-                out.table("roots", {"exit": none, "root": none})
+                out.table("exits", {"exit": none})
+                out.table("roots", {"root": none})
+                out.table("roots_begins", {"begin": np.zeros(9, np.uint64)})
         for cell in self.grid.cells(0):
             block = self.grid.block(0, cell)
             names, numbers = numbered(fragments[block.write.slices()])

@@ -33,7 +33,10 @@ def test_edges_that_lead_out_are_not_enough() -> None:
         right = _merges(store)
         for cell in store.grid.cells(0):
             store.tables["faces", 0, cell] = _ends_of_edges_out(store, cell)
-        wrong += _merges(store.run_all(first="agglomerate-0")) != right
+        try:
+            wrong += _merges(store.run_all(first="agglomerate-0")) != right
+        except ValueError:  # parts of one edge that met too late are two rows of one key
+            wrong += 1
     assert wrong == WRONG
 
 

@@ -100,6 +100,27 @@ def test_one_long_plateau_is_one_fragment(scoring: str) -> None:
     assert np.unique(store.arrays["segmentation/0"]).tolist() == [540]
 
 
+def test_heights_near_a_block_are_those_of_the_volume() -> None:
+    """What a block reads begins inside the volume: its first affinities are as they are.
+
+    A wall (a column whose x affinity is 0) is the first that the second block reads. It lowers the
+    heights of the block's outermost column by the last weight of the Gaussian, so that a path
+    there leads into the block, and would lead away from it if the volume began at the wall.
+    """
+    affinities = np.full((3, 1, 3, 24), 255, np.uint8)
+    begin, halo = 12, 6  # distance_clip - 1, four sigma, and two voxels for entries
+    affinities[2, :, :, begin - halo] = 0
+    affinities[1, :, :, begin - 1] = 200  # lower than its neighbours: paths go either way
+    affinities[2, :, :, begin + halo - 2] = 0  # the same on the other side
+    numbers = ("fragments.distance_clip=3", "fragments.sigma=0.5", "fragments.boundary_weight=2.0")
+    runs = [
+        MemoryStore(affinities, block_shape=(1, 3, length), overrides=numbers).run_all()
+        for length in (24, begin)
+    ]
+    assert_same(runs[1].results, runs[0].results)
+    assert runs[1].tables["entries", 0, (0, 0, 1)]["entry"].size
+
+
 def test_ids_are_of_the_full_volume_and_nothing_lies_outside_a_roi() -> None:
     """Under a roi in the middle, ids count the whole volume's voxels, and all else stays 0."""
     roi = Roi((1, 5, 7), (4, 17, 25))

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 import real_run as real
 import zarr
+from torch import Tensor, nn
+from toy_exported import FREE, UNITS, VOLUME, export
 
 from cadseg.models import weights
+from cadseg.models.predict import Predictor
 from cadseg.pipeline import run
 from cadseg.pipeline.execution.progress import Progress
 
@@ -26,12 +29,6 @@ HERE = run.Execution(serial=True, progress=Progress(quiet=True))
 ONLY = ("affinities", "records")  # what only one of the two runs has, or has otherwise
 LOOSE = "predict.exact_tiling=false"  # halos that are smaller than the context
 BLOCKS: tuple[Zyx, ...] = ((7, 96, 384), (1, 64, 128), (3, 33, 70), (2, 10, 330))
-
-
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory, fib25_raw: Array) -> Path:
-    """A small student whose answers use the whole range."""
-    return real.student(tmp_path_factory.mktemp("weights") / "w.safetensors", fib25_raw)
 
 
 def predicted(raw: Array, student: Path, folder: Path, *sets: str) -> Array:
@@ -62,6 +59,46 @@ def test_blocks_change_nothing(batch: int, student: Path, fib25_raw: Array, tmp_
     ]
     assert np.unique(made[0]).size > 200
     assert [np.array_equal(made[0], other) for other in made] == [True] * len(BLOCKS)
+
+
+class Average(nn.Module):
+    """A network that answers with the average of its window, blown up: with what it is shown."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same number everywhere, [1, 3, D, Y, X] of [1, 1, D, Y, X]."""
+        return (x.mean((2, 3, 4), keepdim=True) * 100).frac().expand(1, 3, *x.shape[2:])
+
+
+def test_tiles_lie_in_the_volume(fib25_raw: Array, tmp_path: Path) -> None:
+    """A network that gives away its window gives the same whatever block asks, along each axis."""
+    tree = VOLUME | {"offsets": UNITS, "grey": [0.0, 1.0]}
+    weights = export(tmp_path / "average.pt2", Average(), (1, 1, 4, 8, 8), FREE, tree)
+    sets = ("predict.tile=[8, 10]", "predict.halo=2", "predict.batch=3", LOOSE)
+    blocks = ((11, 40, 50), (2, 40, 50), (11, 7, 50), (11, 40, 13), (4, 9, 12))
+    made = [
+        predicted(fib25_raw[:11, :40, :50], weights, tmp_path, *sets, f"block_shape={list(block)}")
+        for block in blocks
+    ]
+    assert np.unique(made[0]).size > 50
+    assert [np.array_equal(made[0], other) for other in made] == [True] * len(blocks)
+    tiles = made[0][:, 3:6, 8:16, 10:20]
+    assert np.unique(tiles).size == 1
+
+
+def test_sections_are_paired_with_those_below(
+    student: Path, fib25_raw: Array, tmp_path: Path
+) -> None:
+    """A section is predicted with the one below it; the first of a volume with the next."""
+    raw = fib25_raw[:4, :64, :64]
+    network = Predictor(student)
+    pairs = [np.stack([raw[1 if z == 0 else z - 1], raw[z]]) for z in range(4)]
+    expected = np.concatenate([network(pair) for pair in pairs], axis=1)
+    for axis in range(3):
+        expected[axis].swapaxes(0, axis)[0] = 0
+    sets = ("predict.tile=[64, 64]", "block_shape=[2, 64, 64]")
+    assert np.array_equal(predicted(raw, student, tmp_path, *sets), expected)
+    alone = network(np.stack([raw[0], raw[0]]))[1:, 0, 1:, 1:]
+    assert not np.array_equal(alone, expected[1:, 0, 1:, 1:])  # what it would be by itself
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -98,10 +135,11 @@ def test_a_part_is_predicted_as_in_the_whole(
     raw = fib25_raw[:4, :70, :150]
     whole = predicted(raw, student, tmp_path)
     part = predicted(raw, student, tmp_path, "volume.roi=[[1, 4], [10, 70], [33, 120]]")
-    inner = (slice(None), slice(2, 4), slice(11, 70), slice(34, 120))
-    assert np.array_equal(part[inner], whole[inner])
     for axis, first in enumerate((1, 10, 33)):
         assert not np.take(part[axis], first, axis).any()
+        np.moveaxis(whole[axis], axis, 0)[first] = 0
+    inner = (slice(None), slice(1, 4), slice(10, 70), slice(33, 120))
+    assert np.array_equal(part[inner], whole[inner])
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 17, 5), (3, 1, 40), (2, 33, 31)])

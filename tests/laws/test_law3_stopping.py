@@ -1,7 +1,7 @@
 """Law 3: stopping changes nothing.
 
-Whatever process is killed, at whatever moment and however often: the same command, given again,
-ends with the bytes of a run that nobody disturbed.
+Whatever process is killed, at whatever moment and however often, and where the power is cut: the
+same command, given again, ends with the bytes of a run that nobody disturbed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+import disks
 import psutil
 import pytest
 import real_run as real
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Command = tuple[object, ...]
 
 KILLS = 12
+CUTS = 4  # for many more: power_cuts(a folder, 40, seed=1)
 LIMIT = 300.0  # seconds in which something must move
 
 
@@ -146,3 +148,33 @@ def test_killed_from_raw(tmp_path: Path, fib25_raw: np.ndarray[Any, Any]) -> Non
     raw = real.volume(tmp_path / "raw.zarr", fib25_raw[:4, :40, :40])
     sets = (f"--weights={tmp_path / 'w.safetensors'}", "--set=block_shape=[2, 20, 40]")
     the_law_holds(("predict", raw, "--config=ssem", *sets, *real.SMALL), tmp_path, seed=1)
+
+
+def power_cuts(folder: Path, cuts: int, seed: int) -> None:
+    """Cut the power of a run so often, at moments spread over it, and see how it ends."""
+    affs = real.volume(folder / "affs.zarr", real.affinities((6, 42, 48)))
+    command = ("segment", affs, "--set=block_shape=[2, 14, 16]", *real.SMALL)
+    calm, place, chance = folder / "calm.zarr", folder / "disk", random.Random(seed)
+    assert real.cadseg(*command, "--out", calm, "--serial").code == 0
+    command = (*command, "--out", place / "o.zarr")
+    moments = chance.choices(range(real.records(calm)), k=cuts - cuts // 4)
+    for moment in [0] * (cuts // 4) + sorted(moments):
+        with disks.ext4(folder / "image", place):
+            process = real.start(*command, "--workers=2")
+            finished(process, place / "o.zarr", moment)
+            time.sleep(chance.random() * (0.3 if moment else 5))
+            assert process.poll() in (None, 0), process.communicate()
+            disks.cut_power(place)
+            if process.poll() is None:
+                Victims(process).everyone(chance)
+            process.communicate()
+    with disks.ext4(folder / "image", place):
+        said = real.cadseg(*command, "--serial")
+        assert said.code == 0, said.err
+        assert real.differing(place / "o.zarr", calm) == []
+
+
+@pytest.mark.slow
+def test_the_power_is_cut(tmp_path: Path) -> None:
+    """Nothing is lost that a record speaks of, when all that was not on the disk is lost."""
+    power_cuts(tmp_path, CUTS, seed=2)

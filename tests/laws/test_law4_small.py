@@ -108,7 +108,7 @@ def test_a_small_segment_joins_what_it_touches() -> None:
     store.tables["merges", 0, cell] = {k: np.array(v, np.uint64) for k, v in columns.items()}
     nothing = np.empty(0, np.uint64)
     store.tables["basins", 0, cell] = {"id": ids}
-    store.tables["exits", 0, cell] = dict.fromkeys(("exit", "top"), nothing)
+    store.tables["exits", 0, cell] = {"exit": nothing}
     store.tables["rows", 0, cell] = dict.fromkeys(("u", "v", "key_u", "key_v"), nothing)
     store.tables["frozen", 0, cell] = {"fragment": nothing}
     found = store.run_all(first="absorb_small-0").arrays["segmentation/0"]

@@ -19,7 +19,7 @@ from cadseg.agglomeration.agglomerate import agglomerate
 from cadseg.agglomeration.merge_tree import cut
 from cadseg.agglomeration.scoring import METHODS, Scoring
 from cadseg.evaluation import metrics
-from cadseg.renaming import Renaming
+from cadseg.storage.scratch import Scratch
 
 Array = np.ndarray[Any, Any]
 
@@ -46,7 +46,10 @@ def by_us(affinities: Array, ids: Array, scoring: str, lowest: list[int]) -> lis
     rule = Scoring.of(scoring, affinities.dtype)
     rows = rule.method.from_edges(whole_edges(affinities, ids))
     tree, _ = agglomerate(rows, np.empty(0, np.uint64), scoring=rule, floor=0)
-    return [cut(tree, Renaming.empty(), threshold=t, scoring=rule).of(ids) for t in lowest]
+    return [
+        cut([vars(tree)], tree.fragment.size, threshold=t, scoring=rule, scratch=Scratch()).of(ids)
+        for t in lowest
+    ]
 
 
 def ranked(affinities: Array) -> Array:

@@ -14,7 +14,7 @@ import pytest
 from in_memory import MemoryStore
 from scipy import ndimage
 
-from cadseg.agglomeration.agglomerate import PER_ROW, scratch_for
+from cadseg.agglomeration.agglomerate import memory_for, scratch_for
 from cadseg.agglomeration.scoring import METHODS
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.pipeline.layout import create_arrays
@@ -108,8 +108,8 @@ def test_the_engine_waterz_takes_what_its_plan_says(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_memory_knows_the_block_not_the_volume(tmp_path: Path) -> None:
     """In a volume 8 times larger a worker takes no more, up to the first joining of blocks."""
-    _, small = peaks(tmp_path, 5)
-    ready, large = peaks(tmp_path, 10)
+    _, small = peaks(tmp_path, 3, block=(8, 96, 96))
+    ready, large = peaks(tmp_path, 6, block=(8, 96, 96))
     assert_as_planned(ready, large)
     assert ready.store.grid.domain.size * 7 // 8 > NOISE  # one byte per voxel would be seen
     excess = {
@@ -124,7 +124,8 @@ def test_memory_knows_the_block_not_the_volume(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scoring", METHODS)
 def test_where_a_graph_lies_changes_nothing(scoring: str) -> None:
     """With no memory at all for the graph, every table is the same."""
-    changes = (f"agglomerate.scoring={scoring}", "fragments.sigma=0.5")
+    small = f"segment.min_voxels={20 * (scoring == 'median')}"  # which adds a step, and changes one
+    changes = (f"agglomerate.scoring={scoring}", "fragments.sigma=0.5", small)
     runs = [
         MemoryStore(
             affinities((8, 60, 60)), block_shape=(4, 32, 24), overrides=(*changes, *more)
@@ -142,9 +143,14 @@ def test_where_a_graph_lies_changes_nothing(scoring: str) -> None:
 
 def test_the_budget_decides_once_for_a_block(tmp_path: Path) -> None:
     """Rows that fit are in memory, one more and all are in files; these leave nothing behind."""
-    fits = scratch_for(10, 10 * PER_ROW, tmp_path)
-    assert fits.folder is None
-    files = scratch_for(11, 10 * PER_ROW, tmp_path)
+    budget = memory_for(10, 20)
+    assert scratch_for(10, 20, budget, tmp_path).folder is None
+    assert scratch_for(10, 21, budget, tmp_path).folder == tmp_path
+    files = scratch_for(11, 20, budget, tmp_path)
+    assert files.place is np.uint32
+    for rows, bins in ((1 << 31, 0), (1, (1 << 32) - 1)):  # two clusters to a row
+        assert scratch_for(rows, bins, budget, tmp_path).place is np.int64
+        assert scratch_for(rows - 1, bins - 1, budget, tmp_path).place is np.uint32
     array = files.full(100, 7, np.uint64)
     assert isinstance(array.base, np.memmap)
     assert (array == 7).all()
