@@ -149,7 +149,7 @@ def test_the_records_say_what_is_done(tmp_path: Path) -> None:
     record = store.record(step, (1, 0, 1))
     assert record is not None
     other = dataclasses.replace(record, identity="xyz")
-    store.files.write(record_name("a", (1, 0, 1)), encode(other))
+    store.files.write(record_name("a", (1, 0, 1)), encode("a", (1, 0, 1), other))
     store = Store.open(out)
     assert tally(store, step).blocks == 6
     check(run_steps(out, [step], quiet(workers=2)), str(out))

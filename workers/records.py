@@ -1,8 +1,8 @@
 """Done-records: what says that a block is done, and what its files must be.
 
 A record is written after the block's data are on the disk, and counts while it carries the identity
-that its stage has now. It is one line of JSON and, in a second line, the CRC-32C of the first: one
-that is damaged is no record.
+that its stage has now. It is one line of JSON, which names the block, and, in a second line, the
+CRC-32C of the first: one that is damaged, or another block's, is no record.
 """
 
 from __future__ import annotations
@@ -56,18 +56,20 @@ class LostBlockError(Exception):
         self.step, self.cell, self.file, self.reason = step, cell, file, reason
 
 
-def encode(record: Record) -> bytes:
-    """The content of a record's file."""
-    line = json.dumps(vars(record)).encode()
+def encode(step: str, cell: Zyx, record: Record) -> bytes:
+    """The content of the file of a block's record."""
+    line = json.dumps({"block": f"{step} {cell_name(cell)}"} | vars(record)).encode()
     return b'%s\n"%08x"\n' % (line, checksum(line))
 
 
-def decode(content: bytes) -> Record | None:
-    """The record in a file; None where it is damaged."""
+def decode(content: bytes, step: str, cell: Zyx) -> Record | None:
+    """The record of a block; None where it is damaged, or another block's."""
     line, _, rest = content.partition(b"\n")
     if rest != b'"%08x"\n' % checksum(line):
         return None
     found = json.loads(line)
+    if found.pop("block", None) != f"{step} {cell_name(cell)}":
+        return None
     files = {name: Written(*written) for name, written in found.pop("files").items()}
     return Record(**found, files=files)
 
@@ -75,11 +77,11 @@ def decode(content: bytes) -> Record | None:
 def read(files: Files, step: str, cell: Zyx) -> Record | None:
     """The record of a block, whatever its identity; None where there is none."""
     try:
-        return decode(files.read(record_name(step, cell)))
+        return decode(files.read(record_name(step, cell)), step, cell)
     except FileNotFoundError:
         return None
 
 
 def write(files: Files, step: str, cell: Zyx, record: Record) -> None:
     """Write the record of a block: from now on it is done."""
-    files.write(record_name(step, cell), encode(record))
+    files.write(record_name(step, cell), encode(step, cell, record))

@@ -243,7 +243,8 @@ class Store:
         record = self.record(step, cell)
         if record is None:
             raise LostBlockError(step.name, cell, name, "its block is not done")
-        assert name in record.files, f"{step.name} block {cell} writes no {name}"
+        if name not in record.files:
+            raise LostBlockError(step.name, cell, name, "the record of its block does not list it")
         return record.files[name]
 
     def files_of(self, step: Step, cell: Zyx) -> list[str]:

@@ -63,7 +63,7 @@ def harm(out: Path, name: str, fault: str, rng: random.Random) -> bool:
         path.write_bytes(bad)
     else:
         others = [other for other in files_of(out) if kind_of(other) == kind_of(name)]
-        shutil.copyfile(out / rng.choice(others), path)
+        path.write_bytes((out / rng.choice(others)).read_bytes())
     return path.read_bytes() != good
 
 
