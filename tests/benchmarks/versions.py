@@ -64,7 +64,8 @@ def measured(command: str, affinities: str, changes: list[str]) -> dict[str, flo
     for step in sorted((out / "records").iterdir()):
         kind = step.name.rpartition("-")[0] or step.name
         kind = SAME_KIND.get(kind, kind)
-        spent = sum(json.loads(record.read_text())["seconds"] for record in step.iterdir())
+        records = [path.read_text().splitlines()[0] for path in step.rglob("*.json")]
+        spent = sum(json.loads(record)["seconds"] for record in records)
         seconds[kind] = seconds.get(kind, 0) + spent
     shutil.rmtree(out.parent)
     cores = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

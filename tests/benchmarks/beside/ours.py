@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import resource
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cadseg.pipeline.execution.records import tally
 from cadseg.pipeline.execution.status import status
 from cadseg.workers.stages import steps_of
 from cadseg.workers.store import Store
@@ -58,10 +58,8 @@ class Run:
     @property
     def by_step(self) -> dict[str, float]:
         """Seconds of the blocks per step."""
-        return {
-            step.name: sum(json.loads(record.read_text())["seconds"] for record in step.iterdir())
-            for step in (self.out / "records").iterdir()
-        }
+        store = Store.open(self.out)
+        return {step.name: tally(store, step).seconds for step in steps_of(store)}
 
     @property
     def files(self) -> int:
