@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cadseg import __version__
-from cadseg.errors import IdentityError
+from cadseg.errors import IdentityError, OutputError
+from cadseg.pipeline.execution.records import tally
 from cadseg.workers import manifest as manifests
 from cadseg.workers.manifest import Manifest, Origin
-from cadseg.workers.stages import stages_of
+from cadseg.workers.stages import stages_of, steps_of
 from cadseg.workers.store import Store
 
 if TYPE_CHECKING:
@@ -80,14 +81,36 @@ def with_contents(
     return made
 
 
-def redone(store: Store, *, restart: bool) -> tuple[Stage, ...]:
+def earlier(store: Store) -> Manifest | None:
+    """The manifest of an earlier run where `store` will be; `store`'s own where that is damaged.
+
+    For a manifest follows from the command, if what is there was computed from the same inputs.
+
+    Raises:
+        OutputError: it is damaged, and there are blocks of other inputs.
+    """
+    try:
+        return manifests.read(store.files)
+    except OutputError:
+        steps = {step.name: step for step in steps_of(store)}
+        there = store.files.list("records")
+        if any(name not in steps or not tally(store, steps[name]).blocks for name in there):
+            raise
+        return store.manifest
+
+
+def redone(store: Store, was: Manifest | None, *, restart: bool) -> tuple[Stage, ...]:
     """Stages of an earlier run where `store` will be that have to be redone: only if told so.
+
+    Args:
+        store: the run, as it will be.
+        was: the manifest of the earlier run; None where there is none.
+        restart: whether they may be redone.
 
     Raises:
         IdentityError: there are such stages, and `restart` was not asked for.
-        OutputError: the manifest of the earlier run cannot be read.
     """
-    out, was = store.files.url, manifests.read(store.files)
+    out = store.files.url
     if was is None:
         return ()
     stages = stages_of(store)

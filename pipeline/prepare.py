@@ -17,12 +17,11 @@ from cadseg import config as configs
 from cadseg.blocks import Roi, Zyx, zyx
 from cadseg.config import Config
 from cadseg.errors import ConfigError, OutputError, VolumeError
-from cadseg.pipeline.identity import identities, redone, with_contents
+from cadseg.pipeline.identity import earlier, identities, redone, with_contents
 from cadseg.pipeline.verify_input import contents
 from cadseg.storage import group, inputs, volume
 from cadseg.storage.files import open_files, resolved
 from cadseg.storage.fingerprint import fingerprint
-from cadseg.workers import manifest as manifests
 from cadseg.workers.manifest import Manifest, NetworkOrigin, Source
 from cadseg.workers.stages import Stage, stages_of
 from cadseg.workers.store import Store
@@ -107,9 +106,11 @@ def prepare(url: str, *, source: Source = "raw", **request: Unpack[Request]) -> 
     tree = chosen.model_dump(mode="json")
     stages = identities(stages_of(store), tree, _extra(array, store))
     voxels = _contents(array, store) if request.get("verify_input") else {}
-    stages = with_contents(stages, voxels, manifests.read(store.files))
     store = Store(store.files, manifest.model_copy(update={"stages": stages}))
-    return PreparedRun(store, redone(store, restart=request.get("restart", False)), until)
+    was = earlier(store)
+    stages = with_contents(stages, voxels, was)
+    store = Store(store.files, manifest.model_copy(update={"stages": stages}))
+    return PreparedRun(store, redone(store, was, restart=request.get("restart", False)), until)
 
 
 def recut(

@@ -73,5 +73,5 @@ def test_an_unknown_launcher_is_refused() -> None:
     """The refusal names the launchers that there are; and a run without workers is none."""
     with pytest.raises(ConfigError, match="launcher moon: there is none; accepted are local, "):
         toy_run.quiet(launcher="moon")
-    with pytest.raises(ConfigError, match="workers is 0; accepted are 1 or more"):
+    with pytest.raises(ConfigError, match="workers is 0; accepted are 1 to 100000"):
         toy_run.quiet(workers=0)

@@ -120,7 +120,7 @@ def test_a_manifest_without_its_stages_is_one_sentence(out: Path) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_manifest_is_one_sentence(damage: str, affs: Path, out: Path) -> None:
-    """Every command that needs the run says what is wrong with its manifest, and ends with 2."""
+    """Every command that needs the run's manifest says what is wrong with it, and ends with 2."""
     spoil, part = DAMAGES[damage]
     path = out / manifest.NAME
     sound = path.read_text()
@@ -129,7 +129,7 @@ def test_a_damaged_manifest_is_one_sentence(damage: str, affs: Path, out: Path) 
     for command in (
         ("status", out),
         ("relabel", out, "--threshold=0.9"),
-        ("segment", affs, "--out", out, *SEGMENT),
+        ("segment", affs, "--out", out, *SEGMENT, "--set=fragments.sigma=0.4"),
     ):
         said = real.cadseg(*command)
         assert said.code == 2

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import real_run as real
 
-from cadseg.errors import StageError
+from cadseg.errors import OutputError, StageError
 from cadseg.pipeline import run
 from cadseg.storage.local_files import LocalFiles
 from cadseg.workers import records
@@ -184,3 +184,21 @@ def test_damage_between_stages_is_mended(
     else:
         (warning,) = report.warnings
         assert warning.startswith(f"{out}/{name}: it")
+
+
+@pytest.mark.parametrize("damage", [truncate, flipped])
+def test_a_damaged_manifest(
+    damage: Callable[[Path], None], affs: Path, done: Path, whole: Path
+) -> None:
+    """The same command writes it again; one with other numbers, and relabel, are refused."""
+    before = real.times(done)
+    damage(done / "run.json")
+    for refused in (
+        lambda: real.segment(affs, done, "fragments.sigma=0.4"),
+        lambda: run.relabel(done, 0.7, real.HERE),
+    ):
+        with pytest.raises(OutputError, match=r"run\.json cannot be read"):
+            refused()
+    real.segment(affs, done)
+    assert (done / "run.json").read_bytes() == (whole / "run.json").read_bytes()
+    assert (real.differing(done, whole), real.times(done)) == ([], before)

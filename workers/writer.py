@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cadseg.arrays import Array
     from cadseg.blocks import Block, Roi
     from cadseg.storage.checksums import Written
-    from cadseg.storage.files import Batch
+    from cadseg.storage.files import Batch, Sink
     from cadseg.workers.step import Step
     from cadseg.workers.store import Store
 
@@ -89,8 +89,15 @@ class BlockWriter:
             name = table_name(kind, block.level, block.cell)
         if name not in self._tables:
             sink = self._sinks.enter_context(self._batch.writing(name))
-            self._tables[name] = TableWriter(sink) if kind in FOR_USERS else ColumnWriter(sink)
+            self._tables[name] = self._begun(kind, sink)
         return self._tables[name]
+
+    def _begun(self, kind: str, sink: Sink) -> ColumnWriter | TableWriter:
+        if kind not in FOR_USERS:
+            return ColumnWriter(sink)
+        writer = TableWriter(sink)
+        self._sinks.callback(writer.abandon)
+        return writer
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ def evaluate(segmentation: str, truth: str, roi: Roi | None = None) -> Scores:
 def _is_run(address: str) -> bool:
     try:
         return group.is_ours(open_files(address))
-    except OutputError:  # nothing that a run could be written to
+    except (OSError, OutputError):  # no place that a run could be written to
         return False
 
 

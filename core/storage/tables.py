@@ -35,7 +35,8 @@ class TableWriter:
 
     def __init__(self, sink: Sink) -> None:
         """Nothing is written yet."""
-        self._sink = Counted(sink)
+        self._counted = Counted(sink)
+        self._file = _Sequential(self._counted)
         self._writer: pq.ParquetWriter | None = None
 
     def append(self, table: Mapping[str, Array]) -> None:
@@ -43,7 +44,7 @@ class TableWriter:
         arrow = pa.table({column: pa.array(values) for column, values in table.items()})
         if self._writer is None:
             self._writer = pq.ParquetWriter(
-                _Sequential(self._sink),
+                self._file,
                 arrow.schema,
                 compression="zstd",
                 column_encoding=dict.fromkeys(arrow.column_names, ENCODING),
@@ -56,7 +57,11 @@ class TableWriter:
         """End the file; what it is."""
         assert self._writer is not None, "a table without columns"
         self._writer.close()
-        return self._sink.written
+        return self._counted.written
+
+    def abandon(self) -> None:
+        """The sink is over: pyarrow, which ends a file when it is forgotten, writes nowhere."""
+        self._file.abandon()
 
 
 class TableFile:
@@ -133,13 +138,17 @@ class _Sequential(io.RawIOBase):
     """A sink as a file that pyarrow writes from its begin to its end."""
 
     def __init__(self, sink: Counted) -> None:
-        self._sink = sink
+        self._sink: Counted | None = sink
 
     def writable(self) -> bool:
         return True
 
+    def abandon(self) -> None:
+        """Write no more."""
+        self._sink = None
+
     def write(self, data: Any) -> int:
-        return self._sink.write(data)
+        return len(data) if self._sink is None else self._sink.write(data)
 
 
 class _Nowhere:

@@ -13,8 +13,9 @@ from cadseg.blocks import Roi, zyx
 from cadseg.pipeline.execution.driver import Execution, run_steps
 from cadseg.pipeline.execution.progress import Progress
 from cadseg.pipeline.run import segment
-from cadseg.storage import outputs, tables
+from cadseg.storage import outputs
 from cadseg.storage.local_files import LocalFiles
+from cadseg.storage.tables import TableFile
 from cadseg.workers.stages import steps_of
 from cadseg.workers.store import Store
 
@@ -44,7 +45,7 @@ def results(out: Path) -> dict[str, Array]:
     """The arrays, and the merge tree."""
     files = LocalFiles(out)
     paths = sorted((out / "graph" / "merges").rglob("*.parquet"))
-    merges = [tables.read(files, path.relative_to(out).as_posix()) for path in paths]
+    merges = [TableFile(files, path.relative_to(out).as_posix()).read() for path in paths]
     columns = [
         np.concatenate([t[c] for t in merges]) for c in ("fragment", "parent", "sum", "count")
     ]
