@@ -69,10 +69,7 @@ def check_layout(files: Files) -> None:
 
 def is_ours(files: Files) -> bool:
     """Whether a run is there; its group's metadata may be damaged."""
-    if _layout(files) is not None:
-        return True
-    manifest = _read(files, MANIFEST)
-    return _read(files, METADATA) is None and manifest is not None and "cadseg" in manifest
+    return _layout(files) is not None or "cadseg" in (_read(files, MANIFEST) or {})
 
 
 def write_multiscales(
@@ -124,10 +121,14 @@ def damaged(files: Files, name: str) -> OutputError:
 
 
 def _ensure(files: Files, name: str, metadata: Mapping[str, Any]) -> None:
-    """Write metadata where others are, or none; more attributes of a group stay."""
-    others = (_read(files, name) or {}).get("attributes")
-    if metadata["node_type"] == "group" and isinstance(others, dict):
-        metadata = {**metadata, "attributes": {**others, **metadata["attributes"]}}
+    """Write metadata where others are, or none; more attributes of a sound group stay."""
+    others, ours = (_read(files, name) or {}).get("attributes"), metadata["attributes"]
+    if (
+        metadata["node_type"] == "group"
+        and isinstance(others, dict)
+        and others.keys() >= ours.keys()
+    ):
+        metadata = {**metadata, "attributes": {**others, **ours}}
     content = _encoded(metadata)
     try:
         same = files.read(name) == content
