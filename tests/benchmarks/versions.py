@@ -37,6 +37,8 @@ def main() -> None:
                 found[name].append(seconds)
     print(f"{'':<16}{'ours':>8}{'other':>8}   ours / other: median (least, most)")
     for what in found["ours"][0]:
+        if any(what not in one for one in found["other"]):
+            continue  # a kind of step that the other version has not
         pairs = [(a[what], b[what]) for a, b in zip(*found.values(), strict=True)]
         ratios = [a / b for a, b in pairs]
         least = [min(side) for side in zip(*pairs, strict=True)]
