@@ -77,7 +77,8 @@ def test_waves_are_bounded_and_complete(grid: Grid, seed: int, most: int) -> Non
         found.mask[...] = np.random.default_rng(seed).random(found.mask.shape) < seed / 10
     seen = {name: found.mask.copy() for name, found in done.items()}
     for wave in waves(grid, steps, done, most):
-        layer = max(part.done.size // max(part.done.shape) for part in wave)
+        masks = [done[part.step.name].mask for part in wave]
+        layer = max(mask.size // max(mask.shape) for mask in masks)
         assert sum(part.done.size for part in wave) <= max(most, layer)
         for part in wave:
             here = [other.step.name for other in wave]

@@ -114,6 +114,8 @@ def begin(
     return subprocess.Popen(
         [sys.executable, __file__, *map(str, words)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        # tests that run in the background ignore SIGINT, and so would what they start
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
