@@ -112,10 +112,12 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     ]:
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    s3 = fsspec.get_filesystem_class("s3")
+    s3.clear_instance_cache()  # of tests that had no keys
     fsspec.filesystem("s3", skip_instance_cache=True).mkdir("volumes")
     yield "s3://volumes"
     server.stop()
-    fsspec.filesystem("s3").clear_instance_cache()
+    s3.clear_instance_cache()
 
 
 def test_a_bucket_is_read_like_a_folder(bucket: str, tmp_path: Path) -> None:
