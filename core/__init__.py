@@ -2,10 +2,11 @@
 
 Folder F of the repository is imported as cadseg.F; core/ is cadseg itself. Imports go down only:
 
-    pipeline           the whole volume: stages, plan, layout, run; cli/, a file per command
+    pipeline           the whole volume: plan, layout, identity, run; cli/, a file per command
       execution        blocks of all steps, in processes: driver, server, workers; records, locks
     workers            one block: read, call one kernel, write; a file per kind of step;
-                       what steps and runs are: step, kinds, arrays, estimates, manifest, store
+                       what steps and runs are: step, kinds, stages, arrays, estimates, manifest;
+                       a run's files: store, names, records, packs, lookup, writer, checkpoint
     models             the networks: raw → affinities, tile by tile; their weights; exported ones
       training         how they learn
     configs            with which numbers: a YAML file per kind of data
@@ -16,6 +17,7 @@ Folder F of the repository is imported as cadseg.F; core/ is cadseg itself. Impo
       fragments        affinities → heights → fragments
       storage          arrays, tables and files of a run; volumes from anywhere
       config           the keys of a config, and how one is read
+      documents        YAML that others wrote, within bounds
       renaming         ids that become others
       kernels          how numba compiles what loops over voxels and edges
       kernel_cache     where it keeps what it has compiled

@@ -13,6 +13,7 @@ import real_run as real
 
 from cadseg.errors import OutputError, StageError
 from cadseg.pipeline import run
+from cadseg.pipeline.execution import driver
 from cadseg.storage.local_files import LocalFiles
 from cadseg.workers import records
 
@@ -154,8 +155,9 @@ def flipped(path: Path) -> None:
 
 def swapped(path: Path) -> None:
     """Replace a file by another block's."""
-    others = [other for other in path.parents[2].rglob("*") if other.is_file()]
-    shutil.copy(next(other for other in sorted(others) if other.name != path.name), path)
+    near, far = path.parent.iterdir(), path.parents[2].rglob("*")
+    others = [other for other in (*sorted(near), *sorted(far)) if other.is_file()]
+    shutil.copy(next(other for other in others if other != path), path)
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, truncate, flipped, swapped])
@@ -202,3 +204,23 @@ def test_a_damaged_manifest(
     real.segment(affs, done)
     assert (done / "run.json").read_bytes() == (whole / "run.json").read_bytes()
     assert (real.differing(done, whole), real.times(done)) == ([], before)
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_what_a_reader_finds_is_mended(
+    workers: int, affs: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damage that is seen only when a block is read makes the same command go back to it."""
+    monkeypatch.setattr(driver, "VERIFYING", -1.0)  # nothing is read before blocks are computed
+    out = tmp_path / "o.zarr"
+    real.segment(affs, out, until="fragments")
+    damaged = ("basins/c/0/0/1", "tables/climb/0.0.0/1.0.1.columns")
+    for name in damaged:
+        flipped(out / name)
+    how = replace(real.HERE, serial=False, workers=workers) if workers else real.HERE
+    report = run.segment(str(affs), how, out=out, overrides=real.SETS)
+    assert real.differing(out, whole) == []
+    assert sorted(warning.partition(": ")[0] for warning in report.warnings) == [
+        f"{out}/{name}" for name in damaged
+    ]
+    assert not list((out / "lost").rglob("*.json"))

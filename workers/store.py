@@ -137,7 +137,7 @@ class Store:
             LostBlockError: a block under `roi` is not done, or has not written what is there.
         """
         step = self.producers[name]
-        shards = zyx(n for n in self.array(name).layout.shard[-3:])
+        shards = zyx(self.array(name).layout.shard[-3:])
         cells = self.grid.cell_shape(step.level)
         factors = self.pyramid_factors(int(name.rpartition("/")[2])) if "/" in name else (1, 1, 1)
 

@@ -115,10 +115,8 @@ def run_steps(
     store = Store.open(resolved(out))
     repair = Repair(store)
     repair.reported()  # of a run that was stopped
-    done = {
-        step.name: repair.done(step, look=looks is None or step.stage in looks) for step in steps
-    }
     looked = [step for step in steps if looks is None or step.stage in looks]
+    done = {step.name: repair.done(step, look=step in looked) for step in steps}
     _, found = verify(store, looked, execution.workers, VERIFYING)
     lost = repair.withdraw(found)
     check = check or store.files.check
