@@ -32,7 +32,7 @@ Table = dict[str, Array]
 Ranges = Callable[[Sequence[tuple[int, int]]], Iterable[bytes]]
 
 PART = 1 << 18
-"""Rows that are packed, and read, at a time."""
+"""Rows that are packed, read, and worked on where numpy needs temporary arrays, at a time."""
 
 _GUESS = 4096  # bytes of a tail that are read at once
 _END = struct.Struct("<QI")

@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cadseg.kernels import kernel
+from cadseg.storage.columns import PART
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from cadseg.arrays import Array, Ids, Places
-
-PART = 1 << 18
-"""Elements that are worked on at a time, where numpy needs temporary arrays."""
 
 
 class Scratch:

@@ -12,7 +12,8 @@ import numpy as np
 
 from cadseg.kernels import in_place
 from cadseg.renaming import mark
-from cadseg.storage.scratch import PART, Scratch, parts
+from cadseg.storage.columns import PART
+from cadseg.storage.scratch import Scratch, parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
